@@ -1,0 +1,303 @@
+//! The configuration: one YAML file in, one `Config` out that cannot hold nonsense.
+//!
+//! `raw` reads the file strictly and reports all problems at once, each with its place; this module holds what the
+//! rest of the program works with. Secrets are never held here, only where to read them (`SecretSource`).
+
+mod secret;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::secret::{Secret, SecretError, SecretSource};
+use crate::schedule::Schedule;
+
+/// Everything the file says, checked and with its defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Settings of the program as a whole.
+    pub global: Global,
+    /// The watched platforms with their credentials, in the order of the file. Names are unique.
+    pub platforms: Vec<Arc<Platform>>,
+    /// Who can be told. Every receiver named anywhere in the configuration is in here.
+    pub receivers: BTreeMap<Arc<str>, Arc<Receiver>>,
+    /// The receiver of every credential that names none; `None` when there is no `route`.
+    pub default_receiver: Option<Arc<str>>,
+    /// How long alerts that are due together may wait for each other before a message is composed.
+    pub group_wait: Duration,
+    /// The folder of the embedded store.
+    pub storage_path: PathBuf,
+}
+
+/// Settings of the program as a whole.
+#[derive(Debug, Clone)]
+pub struct Global {
+    /// The deadline of one probe, connect and body included.
+    pub probe_timeout: Duration,
+    /// Where people reach this exporter; used in links. Without a trailing slash.
+    pub external_url: Option<String>,
+}
+
+/// One ECE installation.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// Its name: label `platform`, unique, at most 128 bytes.
+    pub name: Arc<str>,
+    /// Base URLs of its coordinators without a trailing slash and without `/api/v1`; at least one, tried in order.
+    pub urls: Vec<String>,
+    /// How the TLS connection is checked.
+    pub tls: TlsConfig,
+    /// HTTP proxy for this platform; without it none is used, whatever the environment says.
+    pub proxy_url: Option<String>,
+    /// Upper bound of probes in flight.
+    pub max_concurrent_probes: usize,
+    /// Extra request headers, for gateways in front of ECE.
+    pub http_headers: Vec<(String, String)>,
+    /// The watched credentials, in the order of the file. Names are unique within the platform.
+    pub credentials: Vec<Arc<Credential>>,
+    /// Failures in a row before the platform counts as unreachable.
+    pub policy: Arc<Policy>,
+    /// Who is told about the platform itself (unreachable, clock skew).
+    pub receivers: Vec<Arc<str>>,
+}
+
+/// How a TLS server is checked. `Default` checks against the roots of the system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate and key, PEM files.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Check the certificate against this name instead of the host of the URL.
+    pub server_name: Option<String>,
+    /// What is required of the server's certificate.
+    pub verify: TlsVerify,
+}
+
+/// What is required of a server's certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum TlsVerify {
+    /// A valid chain to a trusted authority, and the right name.
+    #[default]
+    Full,
+    /// The leaf has this SHA-256 fingerprint; chain, name and dates do not matter.
+    Fingerprint([u8; 32]),
+    /// Nothing (`insecure_skip_verify`).
+    None,
+}
+
+/// The identity of a credential: platform name and credential name. Displays as `platform/credential`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CredentialId {
+    /// The platform's name.
+    pub platform: Arc<str>,
+    /// The credential's name within the platform.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.platform, self.name)
+    }
+}
+
+/// One watched credential.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// Its identity.
+    pub id: CredentialId,
+    /// What it is, and where its secret is read before each probe.
+    pub kind: CredentialKind,
+    /// When it is probed.
+    pub schedule: Schedule,
+    /// When somebody is told.
+    pub policy: Arc<Policy>,
+    /// The owning team; label `team`.
+    pub team: Option<String>,
+    /// What breaks when it dies, in people's words.
+    pub used_by: Vec<String>,
+    /// Where the new secret has to go.
+    pub renewal_note: Option<String>,
+    /// Free labels, at most 8.
+    pub labels: BTreeMap<String, String>,
+    /// Who is told; never empty unless the configuration has no receiver at all.
+    pub receivers: Vec<Arc<str>>,
+}
+
+/// What a credential is.
+#[derive(Debug, Clone)]
+pub enum CredentialKind {
+    /// An ECE API key.
+    ApiKey(SecretSource),
+}
+
+impl CredentialKind {
+    /// The label value: `api_key`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::ApiKey(_) => "api_key",
+        }
+    }
+}
+
+/// How bad: `info` is for reports, `warning` for a ticket, `critical` wakes somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Act within days.
+    Warning,
+    /// Act now.
+    Critical,
+}
+
+impl Severity {
+    /// All severities, mildest first.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    /// The label value: `info`, `warning`, `critical`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The severity of a label value.
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.label() == label)
+    }
+}
+
+/// When somebody is told about a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The steps, longest `before` first; at least one, no two alike, severities never fall towards the expiry.
+    pub steps: Vec<Step>,
+    /// Severity of a key that never expires; `None` is `ignore`.
+    pub never_expires: Option<Severity>,
+    /// Probe failures in a row before "cannot check"; at least 1.
+    pub failures_before_alert: u32,
+    /// How often an alert of each severity is repeated while it lasts.
+    pub repeat: Repeat,
+}
+
+/// One threshold of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// The step is crossed when less than this is left.
+    pub before: Duration,
+    /// The severity from then on.
+    pub severity: Severity,
+}
+
+/// How often an alert is repeated while it lasts; `None` is never.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repeat {
+    /// For `critical`.
+    pub critical: Option<Duration>,
+    /// For `warning`.
+    pub warning: Option<Duration>,
+    /// For `info`.
+    pub info: Option<Duration>,
+}
+
+impl Repeat {
+    /// The interval for `severity`.
+    pub fn of(&self, severity: Severity) -> Option<Duration> {
+        match severity {
+            Severity::Critical => self.critical,
+            Severity::Warning => self.warning,
+            Severity::Info => self.info,
+        }
+    }
+}
+
+/// A named set of channels.
+#[derive(Debug, Clone)]
+pub struct Receiver {
+    /// Its name; label `receiver`.
+    pub name: Arc<str>,
+    /// Its mail channels, in the order of the file.
+    pub emails: Vec<EmailConfig>,
+    /// Its webhook channels, in the order of the file.
+    pub webhooks: Vec<WebhookConfig>,
+}
+
+/// A mail channel.
+#[derive(Debug, Clone)]
+pub struct EmailConfig {
+    /// The recipients; one envelope each.
+    pub to: Vec<String>,
+    /// The sender, `Name <address>` or an address.
+    pub from: String,
+    /// Where answers go, if not to the sender.
+    pub reply_to: Option<String>,
+    /// The mail server's host.
+    pub host: String,
+    /// The mail server's port.
+    pub port: u16,
+    /// The name given in EHLO; the host name of this machine without it.
+    pub hello: Option<String>,
+    /// How the connection is encrypted.
+    pub encryption: SmtpEncryption,
+    /// How the server is checked.
+    pub tls: TlsConfig,
+    /// User name and password; the server's choice of PLAIN and LOGIN.
+    pub auth: Option<SmtpAuth>,
+    /// The deadline of one attempt, greeting to answer.
+    pub timeout: Duration,
+}
+
+/// How the connection to a mail server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpEncryption {
+    /// STARTTLS, required: without it the attempt fails.
+    Starttls,
+    /// TLS from the first byte (port 465).
+    Implicit,
+    /// None; asked for in so many words.
+    None,
+}
+
+/// User and password for a mail server.
+#[derive(Debug, Clone)]
+pub struct SmtpAuth {
+    /// The user name.
+    pub username: String,
+    /// Where the password is read before each connection.
+    pub password: SecretSource,
+}
+
+/// A webhook channel: the generic payload, version 1.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// Where the URL is read; its path and query may be a secret, so it is one.
+    pub url: SecretSource,
+    /// Plain HTTP is allowed (it always is to this machine itself).
+    pub allow_http: bool,
+    /// Signing secrets (`whsec_…`), newest first; empty is unsigned. Several sign one message during a rotation.
+    pub signing_secrets: Vec<SecretSource>,
+    /// How the server is checked.
+    pub tls: TlsConfig,
+    /// Bearer token or another `Authorization` value: scheme and where its credentials are read.
+    pub authorization: Option<(String, SecretSource)>,
+    /// HTTP proxy; without it none is used.
+    pub proxy_url: Option<String>,
+    /// Extra request headers.
+    pub http_headers: Vec<(String, String)>,
+    /// The deadline of one attempt, connect to the end of the answer.
+    pub timeout: Duration,
+}
+
+impl Config {
+    /// Every credential with its platform, in the order of the file.
+    pub fn credentials(&self) -> impl Iterator<Item = (&Arc<Platform>, &Arc<Credential>)> {
+        self.platforms
+            .iter()
+            .flat_map(|platform| platform.credentials.iter().map(move |it| (platform, it)))
+    }
+}

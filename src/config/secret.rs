@@ -1,0 +1,108 @@
+//! Secrets and where they are read.
+//!
+//! A `Secret` cannot print: neither `Debug` nor any error shows it, and there is no `Display` and no `Serialize`.
+//! A `SecretSource` is read again before each use, so a rotated file needs no restart.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// The most that is read from a secret file; a key, a password or a URL is far shorter.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// A secret text. `Debug` prints `[secret]`.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: String) -> Self {
+        Self(SecretString::from(text))
+    }
+
+    /// The text itself; the caller must not print it.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Where a secret is read.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// The whole file less white space at both ends.
+    File(PathBuf),
+    /// An environment variable of this process.
+    Env(String),
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Env(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// Why a secret could not be read. Never holds any of it.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file could not be read.
+    #[error("cannot read {path}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The source is not set, empty, too long, or not text.
+    #[error("{from} {what}")]
+    Unusable {
+        /// The source, as it displays.
+        from: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl SecretSource {
+    /// Reads the secret now.
+    ///
+    /// # Errors
+    /// The file is missing, unreadable or larger than 64 KiB, the variable is unset, or the text is empty or not UTF-8.
+    pub fn read(&self) -> Result<Secret, SecretError> {
+        let unusable = |what| SecretError::Unusable { from: self.to_string(), what };
+        let text = match self {
+            Self::File(path) => {
+                let io = |source| SecretError::Io { path: path.clone(), source };
+                let meta = std::fs::metadata(path).map_err(io)?;
+                if SECRET_BYTES_MAX < meta.len() {
+                    return Err(unusable("is larger than 64 KiB, so it is not a secret"));
+                }
+                String::from_utf8(std::fs::read(path).map_err(io)?)
+                    .map_err(|_| unusable("is not UTF-8 text"))?
+            }
+            Self::Env(name) => std::env::var(name).map_err(|error| match error {
+                std::env::VarError::NotPresent => unusable("is not set"),
+                std::env::VarError::NotUnicode(_) => unusable("is not UTF-8 text"),
+            })?,
+        };
+        match text.trim() {
+            "" => Err(unusable("is empty")),
+            text => Ok(Secret::new(text.to_owned())),
+        }
+    }
+}

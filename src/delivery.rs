@@ -1,0 +1,194 @@
+//! What is owed to whom, and what becomes of an attempt. Pure.
+//!
+//! An `Event` and the receivers of its credential give `Owed` rows, which the store writes in the transaction that
+//! writes the alert's state. The outbox composes owed notices into a `Parcel` (rendered bytes and a stable id), commits
+//! it, and only then sends it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A way to a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Integration {
+    /// Mail.
+    Email,
+    /// The generic webhook.
+    Webhook,
+}
+
+impl Integration {
+    /// The label value: `email`, `webhook`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// The integration of a label value.
+    pub fn parse(label: &str) -> Option<Self> {
+        [Self::Email, Self::Webhook].into_iter().find(|it| it.label() == label)
+    }
+}
+
+/// Where a notice goes: one channel of a receiver, and for mail one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// The receiver's name.
+    pub receiver: Arc<str>,
+    /// The kind of channel.
+    pub integration: Integration,
+    /// Which of the receiver's channels of that kind, from 0 in the order of the file.
+    pub index: u32,
+    /// The mail address; empty for a webhook.
+    pub recipient: String,
+}
+
+impl fmt::Display for Target {
+    /// For logs: the recipient's local part is masked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}[{}]", self.receiver, self.integration.label(), self.index)?;
+        match self.recipient.split_once('@') {
+            Some((local, domain)) => {
+                write!(f, " {}…@{domain}", local.chars().next().unwrap_or('?'))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that a message about one event can say; kept as JSON in the store, so fields are only ever added.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// `ECECredentialExpiring`, …
+    pub alert: String,
+    /// `new`, `escalated`, `repeat`, `renewed`, `recovered`, `removed`, `test`.
+    pub reason: String,
+    /// `info`, `warning`, `critical`.
+    pub severity: String,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// Since when the alert fires.
+    pub starts_at: DateTime<Utc>,
+    /// How many times repeated.
+    pub repeat: u32,
+    /// Which life of the credential.
+    pub generation: u32,
+    /// The step's threshold in seconds.
+    pub step_seconds: Option<u64>,
+    /// The expiry before a renewal.
+    pub previous_expiry: Option<DateTime<Utc>>,
+    /// The platform's name.
+    pub platform: String,
+    /// The platform's first URL.
+    pub platform_url: String,
+    /// The credential; `None` for an alert about the platform.
+    pub credential: Option<NoticeCredential>,
+    /// When the next reminder comes if nothing changes.
+    pub next_repeat: Option<DateTime<Utc>>,
+    /// The last probe of the credential, or for a platform of the credential that decided.
+    pub probe: NoticeProbe,
+    /// This machine's clock minus the platform's, in seconds; for `ECEPlatformClockSkew`.
+    pub clock_skew_seconds: Option<i64>,
+}
+
+/// The credential of a notice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoticeCredential {
+    /// Its name.
+    pub name: String,
+    /// `api_key`.
+    pub kind: String,
+    /// The key's id, if known.
+    pub key_id: Option<String>,
+    /// The owning team.
+    pub team: Option<String>,
+    /// What breaks.
+    pub used_by: Vec<String>,
+    /// Where the new secret goes.
+    pub renewal_note: Option<String>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// `dated`, `never`, `not_reported`, `unparsable`, `unknown`.
+    pub expiry_state: String,
+    /// The expiry, if dated.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When ECE last confirmed it.
+    pub observed_at: Option<DateTime<Utc>>,
+}
+
+/// The probe of a notice.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NoticeProbe {
+    /// Whether the last probe told the expiry.
+    pub success: bool,
+    /// When the last probe finished.
+    pub last_run_at: Option<DateTime<Utc>>,
+    /// When the last successful probe finished.
+    pub last_success_at: Option<DateTime<Utc>>,
+    /// Its status code.
+    pub http_status: Option<u16>,
+    /// The failure's label.
+    pub failure_reason: Option<String>,
+    /// The failure's sentence.
+    pub error: Option<String>,
+}
+
+/// An obligation, before it is composed into a message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owed {
+    /// Unique with the target: subject, alert, generation, step or reason, repeat. The ledger refuses a second one.
+    pub key: String,
+    /// The alert's thread, `platform/credential` or `platform`, with its slot: later notices supersede waiting ones.
+    pub thread: String,
+    /// Where it goes.
+    pub target: Target,
+    /// What it says.
+    pub notice: Notice,
+    /// Not composed before (grouping).
+    pub not_before: DateTime<Utc>,
+}
+
+/// A composed message: what is sent, and sent again, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// `msg_` and 26 characters; the same over retries, restarts and upgrades.
+    pub id: String,
+    /// Where it goes.
+    pub target: Target,
+    /// RFC 5322 bytes for mail, JSON for a webhook.
+    pub body: Vec<u8>,
+    /// Attempts made before.
+    pub attempts: u32,
+    /// When it was composed.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What the server answered to a delivered message, e.g. `250 2.0.0 Ok: queued as 4F2` or `HTTP 204`; at most 256
+/// characters, never a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted(pub String);
+
+/// Why an attempt did not deliver.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Try again, not before `after` if the server asked for it.
+    #[error("{why}")]
+    Retry {
+        /// What happened, for a person; at most 256 characters, never a secret.
+        why: String,
+        /// What the server asked for (`Retry-After`), not yet capped.
+        after: Option<Duration>,
+    },
+    /// Trying again cannot help.
+    #[error("{why}")]
+    GiveUp {
+        /// What happened and what to do.
+        why: String,
+    },
+}

@@ -1,0 +1,1 @@
+//! The forms of the header `X-Elastic-Api-Key-Expiration`. Pure.

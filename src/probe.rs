@@ -1,0 +1,1 @@
+//! Asks ECE; never fails.

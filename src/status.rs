@@ -1,0 +1,129 @@
+//! The read model: what metrics, pages and API show. Pure.
+//!
+//! The monitor puts what changed onto the `Board`; a reader takes a `Snapshot` (clones of pointers) and renders it
+//! without a lock. Readers never touch the store.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::alert::AlertName;
+use crate::config::{CredentialId, Policy, Severity};
+use crate::observation::{FailureReason, Reading};
+
+/// What is known of one credential.
+#[derive(Debug, Clone)]
+pub struct CredentialStatus {
+    /// Its identity.
+    pub id: CredentialId,
+    /// `api_key`.
+    pub kind: &'static str,
+    /// The owning team.
+    pub team: Option<String>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// What breaks.
+    pub used_by: Vec<String>,
+    /// Where the new secret goes.
+    pub renewal_note: Option<String>,
+    /// Its policy (thresholds).
+    pub policy: Arc<Policy>,
+    /// The key's id, if known.
+    pub key_id: Option<String>,
+    /// The last known expiry; kept while probes fail.
+    pub reading: Option<Reading>,
+    /// When ECE last confirmed the reading.
+    pub observed_at: Option<DateTime<Utc>>,
+    /// When the last probe finished.
+    pub last_run: Option<DateTime<Utc>>,
+    /// When the last successful probe finished.
+    pub last_success: Option<DateTime<Utc>>,
+    /// When the next probe is due.
+    pub next_run: Option<DateTime<Utc>>,
+    /// Longest planned gap between two probes.
+    pub interval: Duration,
+    /// How long the last probe took.
+    pub took: Duration,
+    /// Its status code.
+    pub http_status: Option<u16>,
+    /// Why the last probe failed, with its sentence; `None` if it succeeded or none has run.
+    pub failure: Option<(FailureReason, String)>,
+    /// Probes finished since the credential is known.
+    pub probes_total: u64,
+    /// Those without success.
+    pub probe_failures_total: u64,
+    /// The firing alerts, worst first.
+    pub alerts: Vec<FiringAlert>,
+}
+
+/// A firing alert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FiringAlert {
+    /// Which.
+    pub name: AlertName,
+    /// How bad.
+    pub severity: Severity,
+    /// Since when.
+    pub starts_at: DateTime<Utc>,
+    /// When somebody was last told.
+    pub told_at: DateTime<Utc>,
+}
+
+/// What is known of one platform.
+#[derive(Debug, Clone)]
+pub struct PlatformStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its base URLs.
+    pub urls: Vec<String>,
+    /// How many credentials are configured.
+    pub credentials: usize,
+    /// This machine's clock minus the `Date` of the last answer, in seconds.
+    pub clock_skew_seconds: Option<f64>,
+    /// Failures since the start of the process, by reason.
+    pub failures: BTreeMap<FailureReason, u64>,
+    /// The firing alerts about the platform itself.
+    pub alerts: Vec<FiringAlert>,
+}
+
+/// One consistent view: credentials and platforms in the order of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The credentials.
+    pub credentials: Vec<Arc<CredentialStatus>>,
+    /// The platforms.
+    pub platforms: Vec<Arc<PlatformStatus>>,
+}
+
+/// Where the monitor puts what changed and readers take snapshots.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Snapshot>);
+
+impl Board {
+    /// The present view; copies pointers only.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the whole view (start, reload).
+    pub fn replace(&self, snapshot: Snapshot) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// Replaces the given rows, by position.
+    pub fn update(
+        &self,
+        credentials: impl IntoIterator<Item = (usize, Arc<CredentialStatus>)>,
+        platforms: impl IntoIterator<Item = (usize, Arc<PlatformStatus>)>,
+    ) {
+        let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, row) in credentials {
+            view.credentials[at] = row;
+        }
+        for (at, row) in platforms {
+            view.platforms[at] = row;
+        }
+    }
+}
