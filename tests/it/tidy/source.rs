@@ -74,7 +74,7 @@ impl Source {
 
     /// The 1-based line of a byte offset.
     pub fn line(&self, at: usize) -> usize {
-        1 + self.code.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count()
+        1 + self.code[..at].matches('\n').count()
     }
 
     /// The paths, in the order of the file. A lone identifier is a path of one segment.
