@@ -1,4 +1,5 @@
 //! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod docs;
 mod tidy;

@@ -54,7 +54,7 @@ const OWNERS: [(&str, &[&str]); 20] = [
     ("lettre", &["notify"]),
     ("minijinja", &["notify", "web", "sim"]),
     ("axum", &["web", "sim"]),
-    ("hyper", &["web", "sim"]),
+    ("hyper", &["probe", "notify", "web", "sim"]),
     ("hyper_util", &["web", "sim"]),
     ("tower_http", &["web", "sim"]),
     ("rcgen", &["sim"]),
