@@ -6,6 +6,8 @@
 
 /// The only clock and the only sleep.
 pub mod time;
+/// Commit points at which a test build can be killed.
+pub mod failpoint;
 /// When a credential is probed: an interval or a cron expression. Pure.
 pub mod schedule;
 /// The configuration file, parsed so that it cannot hold nonsense.
