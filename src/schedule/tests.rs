@@ -1,3 +1,5 @@
+//! Cases for the schedule: intervals, crontab text, and the days on which clocks change.
+
 use std::collections::BTreeMap;
 
 use chrono::SecondsFormat;
