@@ -1,4 +1,6 @@
-//! Tests over real sockets: the program's parts against simulated servers.
+//! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod docs;
 mod sim;
+mod tidy;
