@@ -66,6 +66,15 @@ pub struct Waiting {
     pub notice: Notice,
 }
 
+/// Where a batch was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// On disk, for good.
+    OnDisk,
+    /// In memory only; with the reason when this batch was the first.
+    InMemory(Option<String>),
+}
+
 /// What became of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -136,10 +145,33 @@ impl Store {
     /// Writes states and what is owed because of them, in one transaction. A fact that is already owed to a target is
     /// not owed twice; an end is owed only to targets that were told, or may have been.
     ///
+    /// A disk that no longer takes writes is left for memory, so that people are told all the same.
+    ///
     /// # Errors
-    /// The file cannot be written; nothing of the batch is.
-    pub async fn record(&self, batch: Batch, now: DateTime<Utc>) -> anyhow::Result<()> {
-        self.call(move |connection| record(connection, &batch, now)).await.context("cannot record")
+    /// Nothing of the batch is written.
+    pub async fn record(&self, batch: Batch, now: DateTime<Utc>) -> anyhow::Result<Recorded> {
+        self.call(move |connection| match record(connection, &batch, now) {
+            Ok(()) if connection.path().is_none_or(str::is_empty) => Ok(Recorded::InMemory(None)),
+            Ok(()) => Ok(Recorded::OnDisk),
+            // Better told and forgotten at the next start than not told.
+            Err(error) if open::is_about_place(&error) => {
+                open::move_to_memory(connection)?;
+                record(connection, &batch, now)?;
+                Ok(Recorded::InMemory(Some(format!("{error:#}"))))
+            }
+            Err(error) => Err(error),
+        })
+        .await
+        .context("cannot record")
+    }
+
+    /// Makes due again what was taken and never finished: by a process that died, or by workers that were stopped.
+    /// Nobody else sends while this store is open.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn recover(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        self.call(move |connection| ledger::recover(connection, now)).await
     }
 
     /// Forgets every subject that `keep` does not name (`platform/credential` or `platform`), and owes the end of its

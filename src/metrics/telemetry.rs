@@ -19,6 +19,9 @@ pub const DURATION_BUCKETS: [f64; 8] = [0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 300.0, 3
 /// Why a notification is not sent on purpose: the label `reason` of the suppressed notifications.
 pub const SUPPRESSIONS: [&str; 4] = ["inhibited", "muted", "repeat_interval", "silenced"];
 
+/// A receiver's name and a kind of channel: what the series of notifications are labelled with.
+pub type ChannelKey = (Arc<str>, Integration);
+
 /// The exporter's own counters and gauges. Every method is cheap enough to be called from any task.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -75,7 +78,7 @@ pub(super) struct Own {
 /// Numbers per receiver.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Channels {
-    pub(super) sent: BTreeMap<(Arc<str>, Integration), Channel>,
+    pub(super) sent: BTreeMap<ChannelKey, Channel>,
     pub(super) suppressed: BTreeMap<(Arc<str>, &'static str), u64>,
     pub(super) durations: BTreeMap<Integration, Durations>,
 }
@@ -174,7 +177,7 @@ impl Telemetry {
     }
 
     /// Makes the series of each channel of the configuration exist at zero. What is already counted stays.
-    pub fn register_targets(&self, targets: impl IntoIterator<Item = (Arc<str>, Integration)>) {
+    pub fn register_targets(&self, targets: impl IntoIterator<Item = ChannelKey>) {
         let mut channels = self.channels();
         for (receiver, integration) in targets {
             for reason in SUPPRESSIONS {
@@ -222,10 +225,7 @@ impl Telemetry {
     }
 
     /// How many notifications wait per channel, and since when the oldest does; a channel that is left out has none.
-    pub fn set_pending(
-        &self,
-        pending: BTreeMap<(Arc<str>, Integration), (u64, Option<DateTime<Utc>>)>,
-    ) {
+    pub fn set_pending(&self, pending: BTreeMap<ChannelKey, (u64, Option<DateTime<Utc>>)>) {
         let mut channels = self.channels();
         for channel in channels.sent.values_mut() {
             channel.pending = 0;

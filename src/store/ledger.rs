@@ -258,6 +258,15 @@ pub(super) fn claim(
     Ok(parcels)
 }
 
+pub(super) fn recover(connection: &mut Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
+    connection.execute(
+        "UPDATE parcel SET next_ms = $1 WHERE state = 'pending' AND attempts > 0 AND NOT EXISTS (
+             SELECT 1 FROM attempt WHERE parcel_id = parcel.id AND number = parcel.attempts)",
+        [to_ms(now)],
+    )?;
+    Ok(())
+}
+
 fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
     Ok(Parcel {
         target: target(row)?,

@@ -112,13 +112,35 @@ fn memory(folder: &Path, why: String) -> anyhow::Result<Opened> {
     let source = folder.join("store.db");
     if source.exists() {
         // A file that cannot be read either leaves the memory as it is.
-        let _ = copy(&connection, &source);
+        let _ = copy(&connection, &format!("file:{}?mode=ro&immutable=1", source.display()));
     }
     Ok(Opened { store: Store::start(connection, None)?, health: Health::MemoryOnly { why } })
 }
 
-fn copy(connection: &Connection, source: &Path) -> rusqlite::Result<()> {
-    let uri = format!("file:{}?mode=ro&immutable=1", source.display());
+/// Replaces a connection whose disk no longer takes writes by a copy in memory.
+pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<()> {
+    let mut memory = Connection::open_in_memory().context("cannot open a store in memory")?;
+    migrate(&mut memory).map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
+    if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
+        // The old connection stays open meanwhile, so what its log holds is read as well.
+        let uri = format!("file:{path}?mode=ro");
+        if let Err(error) = copy(&memory, &uri) {
+            tracing::error!("the store cannot be read either, alerts may be told again: {error}");
+        }
+    }
+    *connection = memory;
+    Ok(())
+}
+
+/// Whether an error is about the place of the file (full, read-only, failing disk), so that memory would do better.
+pub(super) fn is_about_place(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code).is_some_and(|code| {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly, SystemIoFailure};
+        [CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly, SystemIoFailure].contains(&code)
+    })
+}
+
+fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
     connection.execute("ATTACH DATABASE $1 AS disk", [uri])?;
     connection.execute_batch(
         "INSERT INTO subject SELECT * FROM disk.subject;
@@ -189,9 +211,6 @@ fn prepare(connection: &mut Connection, now: DateTime<Utc>) -> Result<(), Error>
     }
     migrate(connection)?;
     super::load(connection).map_err(|error| Error::Content(format!("{error:#}")))?;
-    // Nobody else sends what a dead process had taken: it is due at once, under its id.
-    connection.execute("UPDATE parcel SET next_ms = $1 WHERE state = 'pending' AND attempts > 0 AND NOT EXISTS (
-             SELECT 1 FROM attempt WHERE parcel_id = parcel.id AND number = parcel.attempts)", [to_ms(now)])?;
     purge(connection, now)?;
     Ok(())
 }
@@ -209,7 +228,7 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", index + 1)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(index + 1).unwrap_or(i64::MAX))?;
         transaction.commit()?;
     }
     Ok(())

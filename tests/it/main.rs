@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod docs;
+mod metrics;
+mod sim;
 mod tidy;
