@@ -58,8 +58,8 @@ const OWNERS: [(&str, &[&str]); 20] = [
     ("hyper_util", &["web", "sim"]),
     ("tower_http", &["web", "sim"]),
     ("rcgen", &["sim"]),
-    ("clap", &["main"]),
-    ("tracing_subscriber", &["app", "main"]),
+    ("clap", &["cli", "main"]),
+    ("tracing_subscriber", &["app", "cli", "main"]),
 ];
 
 /// The modules of the library in the order of `lib.rs`, and the files that belong to the command line only.
