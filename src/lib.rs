@@ -40,3 +40,7 @@ pub mod web;
 pub mod app;
 /// A simulated ECE, a mailbox and a webhook sink: for the demo and for tests.
 pub mod sim;
+/// The demonstration: the simulator and the real program side by side.
+pub mod demo;
+/// The command line.
+pub mod cli;
