@@ -77,27 +77,33 @@ pub fn client_config_for_plain_http() -> anyhow::Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// The TLS error in the chain of `error`, if TLS is why it happened. Looks into `io::Error`, whose `source` skips
-/// the error that it wraps.
+/// The TLS error among the causes of `error`, if TLS is why it happened.
 pub fn error_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return Some(tls);
-        }
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match wrapped {
+    causes(error).find_map(|it| it.downcast_ref())
+}
+
+/// `error` and its causes, outermost first. Looks into `io::Error` too, whose `source` skips the error that it wraps,
+/// which is where the HTTP client keeps those of TLS.
+pub fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
-        };
-    }
-    None
+        }
+    })
 }
 
 /// What a TLS error means and what to do, without a full stop, e.g. `the certificate is signed by …; set …`.
 pub fn explain(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
+        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the server does not own the key of the certificate that it presents; check its TLS settings and \
+             whether something else has taken its address"
+                .to_owned()
+        }
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the server does not speak TLS on this port; check the port and the scheme of the URL".to_owned()
         }

@@ -59,7 +59,8 @@ impl fmt::Display for CertificateRejected {
                  tls_config.ca_file to the authority of this very ECE (each has its own)",
             )?,
             Rejection::WrongName { expected, presented } => {
-                let shown = presented.iter().take(NAMES_SHOWN_MAX).cloned().collect::<Vec<_>>();
+                let shown =
+                    presented.iter().take(NAMES_SHOWN_MAX).map(|it| plain(it)).collect::<Vec<_>>();
                 let names = match shown.as_slice() {
                     [] => "no name".to_owned(),
                     names => names.join(", "),
@@ -204,6 +205,12 @@ fn rejection(error: rustls::Error) -> Rejection {
         }
         other => Rejection::Other(format!("the certificate is refused: {other}")),
     }
+}
+
+/// The name in the library's `DnsName("ece-0-runner")` or `IpAddress(127.0.0.1)`.
+fn plain(presented: &str) -> &str {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.unwrap_or(presented).trim_matches('"')
 }
 
 fn instant(at: UnixTime) -> Option<DateTime<Utc>> {
