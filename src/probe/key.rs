@@ -28,19 +28,19 @@ impl Key {
                 let source = source.clone();
                 tokio::task::spawn_blocking(move || source.read())
                     .await
-                    .map_err(|_| unreadable("reading the secret was given up".to_owned()))?
+                    .map_err(|_| unreadable("Reading the key was given up.".to_owned()))?
             }
         };
         let secret = read.map_err(|error| {
             let error = anyhow::Error::new(error);
             unreadable(format!(
-                "{error:#}; put the key there, readable for the user of this program. It is read again at the next \
+                "The key cannot be read: {error:#}. Put it there, readable for the user of this program; it is read again at the next \
                  probe."
             ))
         })?;
         let authorization = authorization(&secret).ok_or_else(|| {
             unreadable(format!(
-                "{source} holds something else than one API key: it has white space, control or non-ASCII \
+                "The {source} holds something else than one API key: it has white space, control or non-ASCII \
                  characters; write the key alone, without a name or quotes before it."
             ))
         })?;

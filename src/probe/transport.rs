@@ -55,13 +55,13 @@ impl Transport {
         let cause = root_cause(error);
         if error.is_dns() {
             let message = format!(
-                "the name of {way} does not resolve ({cause}); check the URL and the DNS of this machine."
+                "The name of {way} does not resolve ({cause}); check the URL and the DNS of this machine."
             );
             return failure(FailureReason::Dns, message);
         }
         if error.is_timeout() {
             let message = format!(
-                "no connection to {way} within {} ms; check that ECE is up and that no firewall drops packets.",
+                "No connection to {way} within {} ms; check that ECE is up and that no firewall drops packets.",
                 self.connect_max.as_millis()
             );
             return failure(FailureReason::Timeout, message);
@@ -112,7 +112,7 @@ impl Transport {
             }
             _ => {
                 let message = format!(
-                    "no connection to {way} ({cause}); check the network between this machine and ECE."
+                    "No connection to {way} ({cause}); check the network between this machine and ECE."
                 );
                 failure(FailureReason::Connect, message)
             }

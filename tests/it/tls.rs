@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ece_expiry_exporter::config::{TlsConfig, TlsVerify};
 use ece_expiry_exporter::observation::{FailureReason, Observation};
@@ -20,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::coordinator::{Coordinator, answer};
-use crate::probe::{DEADLINE, credential, expires, platform};
+use crate::probe::{DEADLINE, PATIENCE, credential, expires, platform};
 
 /// Authorities and a server certificate as a fresh ECE makes them: root, intermediate, leaf; an address also as a DNS
 /// name; no extended key usage.
@@ -133,7 +132,7 @@ async fn probe(server: ServerConfig, host: &str, tls: TlsConfig) -> Observation 
     let mut platform = platform(&[coordinator.https_url(host)]);
     platform.tls = tls;
     let dir = TempDir::new().unwrap();
-    let prober = Prober::new(&platform, Duration::from_secs(5)).unwrap();
+    let prober = Prober::new(&platform, PATIENCE).unwrap();
     prober.probe(&credential(&dir), time::now).await
 }
 
@@ -186,6 +185,21 @@ async fn a_server_of_another_authority_is_refused_with_its_fingerprint() {
     let first_bytes = format!("{:02x}{:02x}", ece.sha256()[0], ece.sha256()[1]);
     let fingerprint = format!("SHA-256 {first_bytes}");
     assert_holds(&message, &["issuer is unknown", "set tls_config.ca_file", &fingerprint]);
+}
+
+#[tokio::test]
+async fn without_ca_file_the_system_decides_and_knows_no_ece() {
+    let ece = Ece::new();
+    match tls::client_config(&TlsConfig::default()) {
+        Ok(_) => {
+            let message = refusal(probe(ece.server(), "127.0.0.1", TlsConfig::default()).await);
+            assert_holds(&message, &["set tls_config.ca_file"]);
+        }
+        // A machine without a bundle.
+        Err(error) => {
+            assert_holds(&format!("{error:#}"), &["ca-certificates", "tls_config.ca_file"]);
+        }
+    }
 }
 
 #[tokio::test]
@@ -296,7 +310,7 @@ async fn refusal_of_stranger(reply: &'static [u8]) -> String {
     let ece = Ece::new();
     platform.tls = ece.trust_root();
     let dir = TempDir::new().unwrap();
-    let prober = Prober::new(&platform, Duration::from_secs(5)).unwrap();
+    let prober = Prober::new(&platform, PATIENCE).unwrap();
     refusal(prober.probe(&credential(&dir), time::now).await)
 }
 
