@@ -5,6 +5,8 @@
 
 mod credential;
 mod platform;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

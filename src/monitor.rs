@@ -60,7 +60,6 @@ pub struct Shared {
 }
 
 /// Loop 1.
-#[derive(Debug)]
 pub struct Monitor {
     config: Arc<Config>,
     shared: Shared,

@@ -49,7 +49,6 @@ const WAKE_MIN: TimeDelta = TimeDelta::milliseconds(250);
 type ChannelKey = (Arc<str>, Integration, u32);
 
 /// Loop 2.
-#[derive(Debug)]
 pub struct Outbox {
     config: Arc<Config>,
     store: Store,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::open::{Health, Opened};
 use crate::alert::{PlatformState, State};
@@ -33,6 +33,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    /// Its other end is dropped after the file.
+    open: watch::Receiver<()>,
 }
 
 /// What is remembered, as loaded at the start.
@@ -110,6 +112,7 @@ impl Store {
 
     fn start(connection: Connection, lock: Option<std::fs::File>) -> anyhow::Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job>(JOBS_MAX);
+        let (closed, open) = watch::channel(());
         std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -119,9 +122,18 @@ impl Store {
                 }
                 drop(connection);
                 drop(lock);
+                drop(closed);
             })
             .context("cannot start the thread of the store")?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, open })
+    }
+
+    /// Lets go of the store and waits until its file is closed; other clones must be gone, or will go.
+    pub async fn close(self) {
+        let Self { jobs, mut open } = self;
+        drop(jobs);
+        // An error is the end of the sender, which the thread drops after the file.
+        while open.changed().await.is_ok() {}
     }
 
     async fn call<T: Send + 'static>(

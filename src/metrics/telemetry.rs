@@ -238,9 +238,14 @@ impl Telemetry {
         }
     }
 
-    /// How many notifications were given up that nobody has looked at yet.
+    /// Sets how many notifications were given up that nobody has looked at yet.
     pub fn set_dead(&self, count: u64) {
         self.own().dead = count;
+    }
+
+    /// How many notifications were given up that nobody has looked at yet.
+    pub fn dead(&self) -> u64 {
+        self.own().dead
     }
 
     /// The store committed at `now`.

@@ -113,7 +113,6 @@ impl Slot {
 }
 
 /// One platform.
-#[derive(Debug)]
 pub(super) struct PlatformSlot {
     pub(super) platform: Arc<Platform>,
     pub(super) prober: Arc<Prober>,

@@ -64,8 +64,11 @@ fn read_part(raw: &[u8], depth: usize, letter: &mut Letter) {
     }
 }
 
-/// Head and body; they are separated by the first empty line.
+/// Head and body; they are separated by the first empty line, which is also the first line if there is no head.
 fn split_head(raw: &[u8]) -> (&[u8], &[u8]) {
+    if let Some(body) = raw.strip_prefix(b"\r\n") {
+        return (&[], body);
+    }
     match find(raw, b"\r\n\r\n") {
         Some(at) => (&raw[..at], &raw[at + 4..]),
         None => (raw, &[]),

@@ -1,7 +1,11 @@
 //! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod config;
+mod coordinator;
 mod docs;
 mod metrics;
+mod probe;
 mod sim;
 mod tidy;
+mod tls;
