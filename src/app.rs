@@ -22,7 +22,7 @@ use crate::outbox::Outbox;
 use crate::status::Board;
 use crate::store::{Health, Opened, Store};
 use crate::time;
-use crate::web::{self, BuildInfo, Lifecycle, Web};
+use crate::web::{self, BuildInfo, Lifecycle, ServeOptions, Web};
 
 /// Requests for a probe or a reload that wait for their turn.
 const REQUESTS_MAX: usize = 64;
@@ -95,7 +95,7 @@ pub async fn serve(
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners {
-        servers.spawn(web::serve(listener, web::router(app.web.clone()), web_stop.clone()));
+        servers.spawn(web::serve(listener, web::router(app.web.clone()), web_stop.clone(), ServeOptions::default()));
     }
     addresses.iter().for_each(|it| tracing::info!("listening on address={it}"));
     let result = app.run(|| bound(&addresses)).await;
