@@ -402,7 +402,7 @@ fn the_printed_configuration_holds_what_is_inherited() {
         storage:
           path: "/var/lib/ece-expiry-exporter"
     "#]]
-        .assert_eq(&printed.replace(&folder.path().display().to_string(), "FOLDER"));
+    .assert_eq(&printed.replace(&folder.path().display().to_string(), "FOLDER"));
 }
 
 #[test]
@@ -438,7 +438,10 @@ fn aliases_of_aliases_are_refused_before_they_fill_the_memory() {
 #[test]
 fn deep_nesting_is_refused() {
     let error = Config::parse(&"[".repeat(100_000), Path::new("deep.yml")).unwrap_err().to_string();
-    assert!(error.contains("recursion limit exceeded (a bracket is opened and never closed)"), "{error}");
+    assert!(
+        error.contains("recursion limit exceeded (a bracket is opened and never closed)"),
+        "{error}"
+    );
     let error = Config::parse(&"- ".repeat(100), Path::new("deep.yml")).unwrap_err().to_string();
     assert!(error.contains("deep.yml:1:65: nested deeper than 32 levels"), "{error}");
 }

@@ -4,8 +4,10 @@
 mod config;
 mod coordinator;
 mod docs;
+mod flow;
 mod metrics;
 mod probe;
 mod sim;
 mod tidy;
 mod tls;
+mod world;
