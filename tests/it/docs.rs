@@ -108,7 +108,8 @@ fn the_configurations_of_the_manual_are_valid() {
         let file = folder.path().join("config.yml");
         fs::write(&file, &text).unwrap();
         let output = program().arg("check-config").arg(&file).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}\n{text}");
     }
 }
