@@ -1,0 +1,210 @@
+//! What to do about a notice: the steps for a person and the calls for a script. Pure.
+//!
+//! Commands name `$OLD_KEY` and `$NEW_KEY`, never a value. Whatever stands in a command is reduced to characters that a
+//! shell takes literally, because people paste it.
+
+use chrono::{DateTime, Utc};
+
+use super::text::{NOTE_CHARS_MAX, Topic, cut, plain, uses};
+use crate::alert::{AlertName, Reason};
+use crate::delivery::{Notice, NoticeCredential};
+
+/// What a person does, step by step, in the order of doing.
+pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
+    match topic.reason {
+        Reason::Test => {
+            return vec!["Nothing: this message only shows that the channel works.".to_owned()];
+        }
+        Reason::Recovered => return vec!["Nothing: this closes the alert.".to_owned()],
+        Reason::Removed => {
+            return vec![
+                "Nothing, if it was removed on purpose. Otherwise put it back into the configuration: its expiry is no longer watched."
+                    .to_owned(),
+            ];
+        }
+        Reason::Renewed => return after_renewal(notice),
+        Reason::New | Reason::Escalated | Reason::Repeat => {}
+    }
+    match topic.alert {
+        AlertName::CredentialExpiring | AlertName::CredentialExpired => renew(notice),
+        AlertName::CredentialRejected => {
+            let mut steps = vec![
+                "Find out whether the key was revoked or replaced on purpose. If it was replaced, give this exporter the new one, and nothing else is to be done."
+                    .to_owned(),
+            ];
+            steps.extend(renew(notice));
+            steps
+        }
+        AlertName::CredentialForbidden => forbidden(),
+        AlertName::CredentialExpiryUnknown => unknown(notice),
+        AlertName::CredentialNeverExpires => never(notice),
+        AlertName::PlatformUnreachable => unreachable(notice),
+        AlertName::PlatformClockSkew => vec![
+            "Check the time service (NTP) of the machine of this exporter and of the ECE coordinators.".to_owned(),
+            "Until the clocks agree, take every remaining time as wrong by that much.".to_owned(),
+        ],
+    }
+}
+
+fn renew(notice: &Notice) -> Vec<String> {
+    let mut steps = vec![
+        format!(
+            "Sign in to the Cloud UI of {} at {} as the owner of the key (the built-in users admin and readonly cannot hold API keys).",
+            plain(&notice.platform),
+            plain(&notice.platform_url),
+        ),
+        "Profile > Settings > API Keys > Generate API key. Choose a name and an expiration (default three months). Copy the key: it is shown once."
+            .to_owned(),
+    ];
+    match notice.credential.as_ref().and_then(|it| it.renewal_note.as_deref()) {
+        Some(note) => {
+            steps.push(format!("Put it where it is used: {}", cut(&plain(note), NOTE_CHARS_MAX)));
+        }
+        None => steps.push("Put it everywhere the old key is used.".to_owned()),
+    }
+    steps.push(
+        "Give it to this exporter too. A RENEWED message follows once the new expiry is seen."
+            .to_owned(),
+    );
+    steps.push(format!(
+        "Revoke the old key{} (trash icon in the Revoke column).",
+        key_id(notice).map(|it| format!(" {it}")).unwrap_or_default()
+    ));
+    steps
+}
+
+fn after_renewal(notice: &Notice) -> Vec<String> {
+    let everywhere = match notice.credential.as_ref().and_then(uses) {
+        Some(uses) => format!("Check that these have the new key: {uses}."),
+        None => "Check that everything that used the old key has the new one.".to_owned(),
+    };
+    vec![
+        everywhere,
+        "If the old key still exists, revoke it (Profile > Settings > API Keys, trash icon in the Revoke column)."
+            .to_owned(),
+    ]
+}
+
+fn forbidden() -> Vec<String> {
+    vec![
+        "The key itself is alive: its owner has lost rights in ECE. Look at the owner's roles under Access > Users."
+            .to_owned(),
+        "Give the role back, or generate the key as a user who has it.".to_owned(),
+    ]
+}
+
+fn unknown(notice: &Notice) -> Vec<String> {
+    let name = notice.credential.as_ref().map(|it| plain(&it.name)).unwrap_or_default();
+    vec![
+        format!(
+            "On the exporter's machine run: ece-expiry-exporter probe {}/{name}",
+            plain(&notice.platform)
+        ),
+        "If ECE answers without the expiry, look for a proxy that strips X-Elastic-Api-Key-Expiration, and at the version of ECE."
+            .to_owned(),
+        "Until then look up the expiry in the Cloud UI (Profile > Settings > API Keys): nobody else watches it."
+            .to_owned(),
+    ]
+}
+
+fn never(notice: &Notice) -> Vec<String> {
+    let mut steps = vec![
+        "Decide whether it may live forever: a key that leaks and never expires stays valid until somebody revokes it. If it may, set policy.never_expires: ignore for it. If not, replace it:"
+            .to_owned(),
+    ];
+    steps.extend(renew(notice));
+    steps
+}
+
+fn unreachable(notice: &Notice) -> Vec<String> {
+    let url = plain(&notice.platform_url);
+    vec![
+        format!("From the exporter's machine try: curl -v {}/api/v1/user", bare_url(&url)),
+        "401 there means that the network is fine and the exporter's proxy or TLS settings are not. No answer: look at DNS, firewall, load balancer and the coordinators.".to_owned(),
+        "Expiries that are already known are still announced in time; new ones and renewals are not seen until ECE answers.".to_owned(),
+    ]
+}
+
+/// The calls that do the same, for a webhook's payload: method and path.
+pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
+    if !can_renew(topic) {
+        return Vec::new();
+    }
+    let id = key_id(notice).unwrap_or_else(|| "{id}".to_owned());
+    vec!["POST /api/v1/users/auth/keys".to_owned(), format!("DELETE /api/v1/users/auth/keys/{id}")]
+}
+
+/// The calls that do the same, as lines to paste into a shell.
+pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<String> {
+    let Some(credential) = notice.credential.as_ref().filter(|_| can_renew(topic)) else {
+        return Vec::new();
+    };
+    let url = bare_url(&notice.platform_url);
+    let dead = matches!(topic.alert, AlertName::CredentialExpired | AlertName::CredentialRejected);
+    let mut lines = Vec::new();
+    if dead {
+        lines.push(
+            "# The old key cannot do this any more: take another valid key of its owner."
+                .to_owned(),
+        );
+    }
+    lines.extend([
+        format!(
+            "curl -sS -H \"Authorization: ApiKey ${}\" \\",
+            if dead { "OTHER_KEY" } else { "OLD_KEY" }
+        ),
+        "  -H 'Content-Type: application/json' \\".to_owned(),
+        format!("  -X POST {url}/api/v1/users/auth/keys \\"),
+        format!(
+            "  -d '{{\"description\":\"{} {}\",\"expiration\":\"90d\"}}'",
+            bare(&credential.name),
+            now.format("%Y-%m")
+        ),
+    ]);
+    if let Some(id) = key_id(notice) {
+        lines.extend([
+            "curl -sS -H \"Authorization: ApiKey $NEW_KEY\" \\".to_owned(),
+            format!("  -X DELETE {url}/api/v1/users/auth/keys/{id}"),
+        ]);
+    }
+    lines
+}
+
+/// Whether the advice is to make a new key.
+fn can_renew(topic: Topic) -> bool {
+    topic.needs_attention()
+        && matches!(
+            topic.alert,
+            AlertName::CredentialExpiring
+                | AlertName::CredentialExpired
+                | AlertName::CredentialRejected
+                | AlertName::CredentialNeverExpires
+        )
+}
+
+fn key_id(notice: &Notice) -> Option<String> {
+    let credential: &NoticeCredential = notice.credential.as_ref()?;
+    Some(bare(credential.key_id.as_deref()?)).filter(|it| !it.is_empty())
+}
+
+/// `text` reduced to characters without a meaning to a shell or to JSON.
+fn bare(text: &str) -> String {
+    let keep = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    text.chars().map(keep).collect()
+}
+
+/// `url` reduced to characters without a meaning to a shell.
+fn bare_url(url: &str) -> String {
+    url.chars().filter(|c| c.is_ascii_alphanumeric() || "._-:/[]".contains(*c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pasted_command_cannot_hold_more_than_names() {
+        assert_eq!(bare("x'; rm -rf ~ #$(id)\""), "x---rm--rf-----id--");
+        assert_eq!(bare_url("https://ece:12443/$(id)`x`"), "https://ece:12443/idx");
+    }
+}

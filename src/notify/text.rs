@@ -1,0 +1,379 @@
+//! The words of a notice, for mail and webhook alike, and the identity of its alert. Pure.
+//!
+//! Every alert and reason has its sentence here and nowhere else. Names come from a configuration and sentences from
+//! servers, so everything passes `plain` before it stands in a line.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::alert::{AlertName, Reason, Status};
+use crate::config::Severity;
+use crate::delivery::{Notice, NoticeCredential};
+
+/// The most characters of a server's answer that are shown: enough for any real error, too little to flood a log.
+pub const SHOWN_CHARS_MAX: usize = 256;
+/// The most uses of one credential that a message lists; the rest is a number.
+pub const USES_MAX: usize = 20;
+/// The most characters of one use or label in a message.
+const PHRASE_CHARS_MAX: usize = 200;
+/// The most characters of a renewal note in a message.
+pub const NOTE_CHARS_MAX: usize = 1_000;
+/// What a redacted text shows in the place of a secret; shorter needles would redact ordinary words.
+const SECRET_CHARS_MIN: usize = 4;
+
+/// Which alert, why now and how bad: the words of a notice, understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topic {
+    /// Which alert.
+    pub alert: AlertName,
+    /// Why now.
+    pub reason: Reason,
+    /// How bad.
+    pub severity: Severity,
+}
+
+impl Topic {
+    /// The topic of a stored notice.
+    ///
+    /// # Errors
+    /// A word is not known: the row was written by a newer version.
+    pub fn of(notice: &Notice) -> anyhow::Result<Self> {
+        let unknown = |what: &str, word: &str| {
+            format!("the {what} {word:?} is unknown: was this row written by a newer version?")
+        };
+        Ok(Self {
+            alert: AlertName::parse(&notice.alert)
+                .with_context(|| unknown("alert", &notice.alert))?,
+            reason: Reason::parse(&notice.reason)
+                .with_context(|| unknown("reason", &notice.reason))?,
+            severity: Severity::parse(&notice.severity)
+                .with_context(|| unknown("severity", &notice.severity))?,
+        })
+    }
+
+    /// The first word of a subject: the severity, `OK` for a good end, `INFO` for a removal, `TEST` for a drill.
+    pub fn tag(self) -> &'static str {
+        match (self.reason, self.severity) {
+            (Reason::Test, _) => "TEST",
+            (Reason::Renewed | Reason::Recovered, _) => "OK",
+            (Reason::Removed, _) | (_, Severity::Info) => "INFO",
+            (_, Severity::Warning) => "WARNING",
+            (_, Severity::Critical) => "CRITICAL",
+        }
+    }
+
+    /// Whether somebody has to act: it fires and is not a drill.
+    pub fn needs_attention(self) -> bool {
+        self.reason.status() == Status::Firing && self.reason != Reason::Test
+    }
+}
+
+/// The labels of the notice's alert, as Alertmanager would see them; empty values are left out, and a free label cannot
+/// replace one of ours.
+pub fn labels(notice: &Notice) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    if let Some(credential) = &notice.credential {
+        labels.extend(credential.labels.clone());
+        labels.insert("credential".to_owned(), credential.name.clone());
+        labels.insert("kind".to_owned(), credential.kind.clone());
+        labels.insert("team".to_owned(), credential.team.clone().unwrap_or_default());
+    }
+    labels.insert("alertname".to_owned(), notice.alert.clone());
+    labels.insert("platform".to_owned(), notice.platform.clone());
+    labels.insert("severity".to_owned(), notice.severity.clone());
+    labels.retain(|_, value| !value.is_empty());
+    labels
+}
+
+/// Alertmanager's fingerprint of a label set: FNV-1a (64 bits) over name, 0xFF, value, 0xFF in the order of the names,
+/// as 16 hexadecimal digits.
+pub fn fingerprint(labels: &BTreeMap<String, String>) -> String {
+    let mut hash = Fnv::default();
+    for (name, value) in labels {
+        hash.write(name.as_bytes());
+        hash.write(&[0xFF]);
+        hash.write(value.as_bytes());
+        hash.write(&[0xFF]);
+    }
+    hash.hex()
+}
+
+/// The hash of some texts that together name one thing, as 16 hexadecimal digits; for ids that must stay the same.
+pub fn hash(parts: &[&str]) -> String {
+    let mut hash = Fnv::default();
+    for part in parts {
+        hash.write(part.as_bytes());
+        hash.write(&[0xFF]);
+    }
+    hash.hex()
+}
+
+/// FNV-1a, 64 bits.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn hex(&self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
+/// What is said about the subject, without its name: `expires in 6 days (2026-11-30)`. Fits a subject line.
+pub fn predicate(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
+    let expires_at = notice.credential.as_ref().and_then(|it| it.expires_at);
+    match topic.reason {
+        Reason::Test => "is used for a test message, there is nothing to do".to_owned(),
+        Reason::Renewed => match expires_at {
+            Some(at) => format!("RENEWED until {}", date(at)),
+            None => "RENEWED, it does not expire any more".to_owned(),
+        },
+        Reason::Removed => "REMOVED from the configuration, it is no longer watched".to_owned(),
+        Reason::Recovered => recovered(topic.alert, expires_at),
+        Reason::New | Reason::Escalated | Reason::Repeat => firing(notice, topic, expires_at, now),
+    }
+}
+
+fn recovered(alert: AlertName, expires_at: Option<DateTime<Utc>>) -> String {
+    let until = expires_at.map(|at| format!(", it expires {}", date(at))).unwrap_or_default();
+    match alert {
+        AlertName::CredentialExpiring | AlertName::CredentialExpired => {
+            format!("RECOVERED, it no longer needs renewal{until}")
+        }
+        AlertName::CredentialRejected => format!("RECOVERED, ECE accepts it again{until}"),
+        AlertName::CredentialForbidden => format!("RECOVERED, it has its rights again{until}"),
+        AlertName::CredentialExpiryUnknown => {
+            format!("RECOVERED, its expiry is known again{until}")
+        }
+        AlertName::CredentialNeverExpires => format!("RECOVERED, it now has an expiry{until}"),
+        AlertName::PlatformUnreachable => "RECOVERED, it answers again".to_owned(),
+        AlertName::PlatformClockSkew => "RECOVERED, the clocks agree again".to_owned(),
+    }
+}
+
+fn firing(
+    notice: &Notice,
+    topic: Topic,
+    expires_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> String {
+    match topic.alert {
+        AlertName::CredentialExpiring | AlertName::CredentialExpired => match expires_at {
+            Some(at) if at <= now => format!("EXPIRED {} ago ({})", rough(now - at), date(at)),
+            Some(at) => format!("expires in {} ({})", rough(at - now), date(at)),
+            None => "is about to expire".to_owned(),
+        },
+        AlertName::CredentialRejected => "REJECTED (401)".to_owned(),
+        AlertName::CredentialForbidden => "FORBIDDEN (403)".to_owned(),
+        AlertName::CredentialExpiryUnknown => "has an UNKNOWN expiry".to_owned(),
+        AlertName::CredentialNeverExpires => "NEVER EXPIRES".to_owned(),
+        AlertName::PlatformUnreachable => "is UNREACHABLE".to_owned(),
+        AlertName::PlatformClockSkew => match notice.clock_skew_seconds {
+            Some(skew) if 0 <= skew => {
+                format!("has a clock {} behind ours", rough(TimeDelta::seconds(skew)))
+            }
+            Some(skew) => format!(
+                "has a clock {} ahead of ours",
+                rough(TimeDelta::seconds(skew.saturating_neg()))
+            ),
+            None => "has a WRONG CLOCK".to_owned(),
+        },
+    }
+}
+
+/// The name as it stands in a subject: the credential's, or `platform`.
+pub fn short_name(notice: &Notice) -> String {
+    notice.credential.as_ref().map_or_else(|| "platform".to_owned(), |it| plain(&it.name))
+}
+
+/// One sentence with the full name; at most 256 characters.
+pub fn summary(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
+    let platform = plain(&notice.platform);
+    let predicate = predicate(notice, topic, now);
+    let text = match &notice.credential {
+        Some(credential) => {
+            format!("ECE credential {} on {platform} {predicate}.", plain(&credential.name))
+        }
+        None => format!("ECE platform {platform} {predicate}."),
+    };
+    cut(&text, SHOWN_CHARS_MAX)
+}
+
+/// A few sentences: expiry, owner, uses, freshness and failure. Below 4,096 characters.
+pub fn description(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
+    let mut sentences = vec![summary(notice, topic, now)];
+    if let Some(credential) = &notice.credential {
+        sentences.extend(credential.team.as_deref().map(|it| format!("Team: {}.", phrase(it))));
+        sentences.extend(credential.expires_at.map(|it| format!("Expiry: {}.", instant(it))));
+        let before = notice.previous_expiry;
+        sentences.extend(before.map(|it| format!("Expiry before: {}.", instant(it))));
+        let uses = uses(credential);
+        sentences.extend(uses.map(|it| format!("Used by: {}.", cut(&it, NOTE_CHARS_MAX))));
+        sentences.push(format!("{}.", freshness(notice, now)));
+    }
+    sentences.extend(problem(notice).map(|it| format!("Last probe: {it}.")));
+    sentences.join(" ")
+}
+
+/// What breaks, as one line.
+pub fn uses(credential: &NoticeCredential) -> Option<String> {
+    if credential.used_by.is_empty() {
+        return None;
+    }
+    let mut uses: Vec<_> = credential.used_by.iter().take(USES_MAX).map(|it| phrase(it)).collect();
+    let more = credential.used_by.len().saturating_sub(USES_MAX);
+    if 0 < more {
+        uses.push(format!("{more} more"));
+    }
+    Some(uses.join(", "))
+}
+
+/// Whether what is said about the expiry can be relied on: `confirmed …` or `NOT confirmed since …`.
+pub fn freshness(notice: &Notice, now: DateTime<Utc>) -> String {
+    let observed_at = notice.credential.as_ref().and_then(|it| it.observed_at);
+    match (notice.probe.success, observed_at) {
+        (true, Some(at)) => {
+            let status = notice.probe.http_status;
+            let answer = status.map(|it| format!(" (ECE answered {it})")).unwrap_or_default();
+            format!("Confirmed {}, {} ago{answer}", instant(at), span(now - at))
+        }
+        (false, Some(at)) => {
+            format!("NOT confirmed since {}, {} ago", instant(at), span(now - at))
+        }
+        (_, None) => "NEVER confirmed by ECE".to_owned(),
+    }
+}
+
+/// The failure of the last probe: its label and its sentence.
+pub fn problem(notice: &Notice) -> Option<String> {
+    if notice.probe.success {
+        return None;
+    }
+    let reason = notice.probe.failure_reason.as_deref().map(phrase);
+    let error = notice.probe.error.as_deref().map(|it| cut(&plain(it), 512));
+    match (reason, error) {
+        (Some(reason), Some(error)) => Some(format!("{reason}: {}", error.trim_end_matches('.'))),
+        (reason, error) => reason.or(error),
+    }
+}
+
+/// `text` as one line: control characters, line separators and characters that reorder text become spaces.
+pub fn plain(text: &str) -> String {
+    let visible = |c: char| {
+        let hidden = c.is_control()
+            || matches!(c, '\u{200B}' | '\u{200E}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}');
+        if hidden { ' ' } else { c }
+    };
+    let line: String = text.chars().map(visible).collect();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A name or label in a message: one line, bounded.
+pub fn phrase(text: &str) -> String {
+    cut(&plain(text), PHRASE_CHARS_MAX)
+}
+
+/// At most `chars_max` characters; a cut shows as `…`.
+pub fn cut(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// What a server said, fit to be shown: one line, at most 256 characters, and each of `secrets` replaced.
+pub fn shown(text: &str, secrets: &[&str]) -> String {
+    let mut text = text.to_owned();
+    let mut secrets: Vec<_> =
+        secrets.iter().filter(|it| SECRET_CHARS_MIN <= it.chars().count()).collect();
+    secrets.sort_by_key(|it| std::cmp::Reverse(it.len()));
+    for secret in secrets {
+        text = text.replace(*secret, "[redacted]");
+    }
+    cut(&plain(&text), SHOWN_CHARS_MAX)
+}
+
+/// `2026-11-30`, in UTC.
+pub fn date(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d").to_string()
+}
+
+/// `2026-11-30 00:00 UTC (Mon)`.
+pub fn instant(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M UTC (%a)").to_string()
+}
+
+/// A length of time in its largest unit, rounded down, for a subject: `6 days`, `1 hour`.
+pub fn rough(delta: TimeDelta) -> String {
+    let (count, unit) = match delta {
+        it if 2 <= it.num_days() => (it.num_days(), "day"),
+        it if 24 <= it.num_hours() => (1, "day"),
+        it if 1 <= it.num_hours() => (it.num_hours(), "hour"),
+        it if 1 <= it.num_minutes() => (it.num_minutes(), "minute"),
+        _ => return "less than a minute".to_owned(),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A length of time in its two largest units, rounded down: `6d 3h`, `59m`.
+pub fn span(delta: TimeDelta) -> String {
+    let (days, hours, minutes) =
+        (delta.num_days(), delta.num_hours() % 24, delta.num_minutes() % 60);
+    match (days, hours, minutes) {
+        (1.., 0, _) => format!("{days}d"),
+        (1.., ..) => format!("{days}d {hours}h"),
+        (_, 1.., 0) => format!("{hours}h"),
+        (_, 1.., _) => format!("{hours}h {minutes}m"),
+        (_, _, 1..) => format!("{minutes}m"),
+        _ => "less than a minute".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_the_one_of_alertmanager() {
+        let labels = BTreeMap::from([("platform".to_owned(), "x".to_owned())]);
+        assert_eq!(fingerprint(&labels), "9d87c5f8a4c241e6");
+    }
+
+    #[test]
+    fn a_length_of_time_is_rounded_down_never_up() {
+        assert_eq!(rough(TimeDelta::seconds(6 * 86_400 + 86_399)), "6 days");
+        assert_eq!(rough(TimeDelta::hours(47)), "1 day");
+        assert_eq!(rough(TimeDelta::seconds(7_199)), "1 hour");
+        assert_eq!(rough(TimeDelta::seconds(59)), "less than a minute");
+        assert_eq!(span(TimeDelta::seconds(6 * 86_400 + 3 * 3600 + 59)), "6d 3h");
+        assert_eq!(span(TimeDelta::seconds(90 * 60)), "1h 30m");
+        assert_eq!(span(TimeDelta::days(7)), "7d");
+    }
+
+    #[test]
+    fn a_line_stays_one_line_and_cannot_be_reordered() {
+        assert_eq!(plain("a\r\nBcc: x\u{2028}\u{202E}b\t c"), "a Bcc: x b c");
+        assert_eq!(plain("Schlüssel 🔑"), "Schlüssel 🔑");
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_without_secrets() {
+        let text =
+            shown(&format!("bad path /T0/secretpart{}", "x".repeat(500)), &["/T0/secretpart"]);
+        assert!(text.starts_with("bad path [redacted]xxx"), "{text}");
+        assert_eq!(text.chars().count(), SHOWN_CHARS_MAX);
+        assert_eq!(shown("the rest", &["", "e"]), "the rest");
+    }
+}
