@@ -436,6 +436,14 @@ fn aliases_of_aliases_are_refused_before_they_fill_the_memory() {
 }
 
 #[test]
+fn a_file_from_another_editor_is_the_same_file() {
+    let folder = folder();
+    let unix = parse(&folder, config::EXAMPLE).to_yaml();
+    let text = format!("\u{feff}{}", config::EXAMPLE.replace('\n', "\r\n"));
+    assert_eq!(parse(&folder, &text).to_yaml(), unix);
+}
+
+#[test]
 fn deep_nesting_is_refused() {
     let error = Config::parse(&"[".repeat(100_000), Path::new("deep.yml")).unwrap_err().to_string();
     assert!(
