@@ -10,4 +10,5 @@ mod probe;
 mod sim;
 mod tidy;
 mod tls;
+mod web;
 mod world;
