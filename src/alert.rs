@@ -1,10 +1,20 @@
 //! When somebody must know, and of what. Pure.
+//!
+//! This module names alerts, reasons and events; `credential` decides for one credential, `platform` for a platform.
+//! Neither acts: what a decision calls for is written by the store together with the state that it leads to.
+
+mod credential;
+mod platform;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::config::Severity;
+pub use self::credential::{Decision, State, decide, wake_at};
+pub use self::platform::{PlatformDecision, PlatformState};
+use crate::config::{Repeat, Severity};
 
 /// The alerts, named as in the Prometheus rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,7 +158,7 @@ pub struct Event {
     pub severity: Severity,
     /// The step that is crossed, for `CredentialExpiring`.
     pub step: Option<Duration>,
-    /// When it happened: the crossing itself, not when it was noticed, unless it was noticed more than a minute late.
+    /// When it was decided.
     pub at: DateTime<Utc>,
     /// Since when the alert fires.
     pub starts_at: DateTime<Utc>,
@@ -158,4 +168,66 @@ pub struct Event {
     pub generation: u32,
     /// For `Renewed`, the expiry before.
     pub previous_expiry: Option<DateTime<Utc>>,
+}
+
+impl Event {
+    /// An event of a firing alert, at its present severity and repeat count.
+    fn of(firing: &Firing, reason: Reason, generation: u32, at: DateTime<Utc>) -> Self {
+        Self {
+            name: firing.name,
+            reason,
+            severity: firing.severity,
+            step: firing.step,
+            at,
+            starts_at: firing.starts_at,
+            repeat: firing.repeats,
+            generation,
+            previous_expiry: None,
+        }
+    }
+}
+
+/// A firing alert, as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firing {
+    /// Which.
+    pub name: AlertName,
+    /// How bad.
+    pub severity: Severity,
+    /// The step, for `CredentialExpiring`.
+    pub step: Option<Duration>,
+    /// Since when: for a step or an expiry the crossing itself, else the observation that confirmed it.
+    pub starts_at: DateTime<Utc>,
+    /// When somebody was last told.
+    pub told_at: DateTime<Utc>,
+    /// How many times it has been repeated at this severity.
+    pub repeats: u32,
+}
+
+impl Firing {
+    fn new(
+        name: AlertName,
+        severity: Severity,
+        step: Option<Duration>,
+        starts_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        Self { name, severity, step, starts_at, told_at: now, repeats: 0 }
+    }
+
+    /// When the next reminder is due; `None` is never.
+    pub fn repeat_at(&self, repeat: &Repeat) -> Option<DateTime<Utc>> {
+        repeat.of(self.severity).map(|interval| crate::time::add(self.told_at, interval))
+    }
+
+    /// Repeats the alert if its reminder is due.
+    fn repeated(&mut self, repeat: &Repeat, generation: u32, now: DateTime<Utc>) -> Option<Event> {
+        let due = self.repeat_at(repeat)?;
+        if now < due {
+            return None;
+        }
+        self.told_at = now;
+        self.repeats += 1;
+        Some(Event::of(self, Reason::Repeat, generation, now))
+    }
 }

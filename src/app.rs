@@ -1,1 +1,290 @@
-//! See `lib.rs`.
+//! Builds, runs, reloads and stops the whole.
+//!
+//! Reload is: read the new file, and only if it is good stop the loops and build them anew on the same store. The loops
+//! hold nothing that the store does not. The server goes on all the while.
+
+pub mod logging;
+mod systemd;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::metrics::Telemetry;
+use crate::monitor::{Monitor, ProbeRequest, Shared};
+use crate::notify::Origin;
+use crate::outbox::Outbox;
+use crate::status::Board;
+use crate::store::{Health, Opened, Store};
+use crate::time;
+use crate::web::{self, BuildInfo, Lifecycle, ServeOptions, Web};
+
+/// Requests for a probe or a reload that wait for their turn.
+const REQUESTS_MAX: usize = 64;
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The configuration file.
+    pub config_file: PathBuf,
+    /// Where to listen, e.g. `0.0.0.0:10365`; at least one.
+    pub listen: Vec<String>,
+    /// The path of the metrics.
+    pub telemetry_path: String,
+    /// Whether `/-/reload` works.
+    pub lifecycle: Lifecycle,
+    /// Scrapes at once; beyond it 503.
+    pub requests_max: usize,
+    /// The folder of the store, instead of the configuration's.
+    pub storage_path: Option<PathBuf>,
+}
+
+/// What this program is, for metrics and pages.
+pub fn build_info() -> BuildInfo {
+    BuildInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("ECE_EXPIRY_REVISION").unwrap_or("unknown"),
+        rust_version: option_env!("ECE_EXPIRY_RUST_VERSION").unwrap_or("unknown"),
+    }
+}
+
+/// This machine's name, as messages give it.
+pub fn instance() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Who sends the messages of a configuration.
+pub fn origin(config: &Config) -> Origin {
+    Origin {
+        version: env!("CARGO_PKG_VERSION"),
+        instance: instance(),
+        external_url: config.global.external_url.clone(),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT. `bound` is told the addresses once the program listens.
+///
+/// # Errors
+/// The configuration is bad, an address cannot be bound, or another process uses the store.
+pub async fn serve(
+    options: Options,
+    telemetry: Arc<Telemetry>,
+    bound: impl FnOnce(&[std::net::SocketAddr]),
+) -> anyhow::Result<()> {
+    let build = build_info();
+    tracing::info!("starting ece-expiry-exporter version={} revision={}", build.version, build.revision);
+    let config = Arc::new(load(&options)?);
+    telemetry.config_loaded(time::now());
+    let mut listeners = Vec::new();
+    for address in &options.listen {
+        listeners.push(TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}; choose another --web.listen-address or stop what uses it")
+        })?);
+    }
+    let mut app = App::new(options, config, telemetry)?;
+    let (stop_web, web_stop) = watch::channel(false);
+    let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
+    let mut servers = tokio::task::JoinSet::new();
+    for listener in listeners {
+        servers.spawn(web::serve(listener, web::router(app.web.clone()), web_stop.clone(), ServeOptions::default()));
+    }
+    addresses.iter().for_each(|it| tracing::info!("listening on address={it}"));
+    let result = app.run(|| bound(&addresses)).await;
+    systemd::notify("STOPPING=1");
+    let _ = stop_web.send(true);
+    while servers.join_next().await.is_some() {}
+    tracing::info!("stopped");
+    result
+}
+
+fn load(options: &Options) -> anyhow::Result<Config> {
+    let mut config = Config::load(&options.config_file)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    if let Some(path) = &options.storage_path {
+        config.storage_path.clone_from(path);
+    }
+    Ok(config)
+}
+
+struct App {
+    options: Options,
+    config: Arc<Config>,
+    shared: Shared,
+    web: Arc<Web>,
+    reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
+    /// Lent to the monitor while it runs.
+    probes: Option<mpsc::Receiver<ProbeRequest>>,
+}
+
+/// The two loops of one configuration.
+struct Loops {
+    stop: watch::Sender<bool>,
+    monitor: tokio::task::JoinHandle<mpsc::Receiver<ProbeRequest>>,
+    outbox: tokio::task::JoinHandle<()>,
+}
+
+/// Why the loops are to stop or stay.
+enum Next {
+    Reload(Option<oneshot::Sender<Result<(), String>>>),
+    Stop(&'static str),
+    Dead,
+}
+
+impl App {
+    fn new(options: Options, config: Arc<Config>, telemetry: Arc<Telemetry>) -> anyhow::Result<Self> {
+        let now = time::now();
+        let Opened { store, health } = Store::open(&config.storage_path, now)?;
+        let store_error = match health {
+            Health::Good => None,
+            Health::SetAside { aside, why } => Some(format!(
+                "the store was not usable ({why}); it is set aside as {} and an empty one took its place: \
+                 firing alerts are told once more",
+                aside.display()
+            )),
+            Health::MemoryOnly { why } => Some(format!(
+                "cannot write {} ({why}); everything is kept in memory and lost at the next stop: \
+                 free or repair the disk and restart",
+                config.storage_path.display()
+            )),
+        };
+        if let Some(error) = &store_error {
+            tracing::error!("{error}");
+            telemetry.state_write_failed();
+        }
+        let (reload, reloads) = mpsc::channel(REQUESTS_MAX);
+        let (probe, probes) = mpsc::channel(REQUESTS_MAX);
+        let shared = Shared {
+            store,
+            board: Arc::new(Board::default()),
+            telemetry: telemetry.clone(),
+            owed: Arc::new(Notify::new()),
+            store_error: Arc::new(RwLock::new(store_error)),
+        };
+        let web = Arc::new(Web {
+            board: shared.board.clone(),
+            telemetry,
+            config_yaml: Arc::new(RwLock::new(config.to_yaml())),
+            reload,
+            probe,
+            lifecycle: options.lifecycle,
+            telemetry_path: options.telemetry_path.clone(),
+            version: build_info(),
+            started: now,
+            requests_max: options.requests_max,
+            config_error: Arc::new(RwLock::new(None)),
+            store_error: shared.store_error.clone(),
+        });
+        Ok(Self { options, config, shared, web, reloads, probes: Some(probes) })
+    }
+
+    async fn run(&mut self, bound: impl FnOnce()) -> anyhow::Result<()> {
+        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let mut loops = self.start(self.config.clone()).await?;
+        systemd::notify("READY=1");
+        bound();
+        let watchdog = tokio::spawn(systemd::watchdog(self.shared.telemetry.clone()));
+        let result = loop {
+            let next = tokio::select! {
+                _ = hangup.recv() => Next::Reload(None),
+                Some(reply) = self.reloads.recv() => Next::Reload(Some(reply)),
+                _ = terminate.recv() => Next::Stop("SIGTERM"),
+                _ = interrupt.recv() => Next::Stop("SIGINT"),
+                _ = &mut loops.monitor => Next::Dead,
+                _ = &mut loops.outbox => Next::Dead,
+            };
+            match next {
+                Next::Reload(reply) => {
+                    systemd::notify("RELOADING=1");
+                    let (next, result) = self.reload(loops).await?;
+                    loops = next;
+                    if let Some(reply) = reply {
+                        // The client may have gone away.
+                        let _ = reply.send(result);
+                    }
+                    systemd::notify("READY=1");
+                }
+                Next::Stop(signal) => {
+                    tracing::info!("received {signal}, stopping");
+                    self.stop(loops).await?;
+                    break Ok(());
+                }
+                Next::Dead => break Err(anyhow::anyhow!("a loop died; exiting so that the service manager restarts it")),
+            }
+        };
+        watchdog.abort();
+        result
+    }
+
+    async fn start(&mut self, config: Arc<Config>) -> anyhow::Result<Loops> {
+        let now = time::now();
+        let Shared { store, telemetry, owed, .. } = self.shared.clone();
+        let outbox = Outbox::new(config.clone(), store, telemetry, origin(&config), now).await?;
+        let monitor = Monitor::new(config, self.shared.clone(), now).await?;
+        let (stop, stopped) = watch::channel(false);
+        let mut probes = self.probes.take().context("the monitor that ran before did not end")?;
+        let outbox = tokio::spawn(outbox.run(owed, stopped.clone()));
+        // Probes run on one thread of their own: cheaper than many, and a large scrape does not delay them.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the runtime of the monitor")?;
+        let monitor = tokio::task::spawn_blocking(move || {
+            runtime.block_on(monitor.run(&mut probes, stopped));
+            probes
+        });
+        Ok(Loops { stop, monitor, outbox })
+    }
+
+    async fn stop(&mut self, loops: Loops) -> anyhow::Result<()> {
+        let _ = loops.stop.send(true);
+        self.probes = Some(loops.monitor.await.context("the monitor died")?);
+        loops.outbox.await.context("the outbox died")
+    }
+
+    /// Reads the file anew; a bad one leaves the old one running.
+    async fn reload(&mut self, loops: Loops) -> anyhow::Result<(Loops, Result<(), String>)> {
+        let config = match load(&self.options) {
+            Ok(config) => Arc::new(config),
+            Err(error) => return Ok((loops, Err(self.refuse(&error)))),
+        };
+        if config.storage_path != self.config.storage_path {
+            tracing::warn!("storage.path takes effect at the next start");
+        }
+        self.stop(loops).await?;
+        match self.start(config.clone()).await {
+            Ok(loops) => {
+                self.web.config_yaml.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.to_yaml());
+                *self.web.config_error.write().unwrap_or_else(PoisonError::into_inner) = None;
+                self.config = config;
+                self.shared.telemetry.config_loaded(time::now());
+                tracing::info!("configuration reloaded");
+                Ok((loops, Ok(())))
+            }
+            Err(error) => {
+                let refusal = self.refuse(&error);
+                Ok((self.start(self.config.clone()).await?, Err(refusal)))
+            }
+        }
+    }
+
+    fn refuse(&self, error: &anyhow::Error) -> String {
+        self.shared.telemetry.config_failed();
+        let what = format!("{error:#}");
+        tracing::error!("the new configuration is not used, the old one goes on: {what}");
+        *self.web.config_error.write().unwrap_or_else(PoisonError::into_inner) = Some(what.clone());
+        what
+    }
+}

@@ -1,18 +1,39 @@
 //! The configuration: one YAML file in, one `Config` out that cannot hold nonsense.
 //!
-//! `raw` reads the file strictly and reports all problems at once, each with its place; this module holds what the
-//! rest of the program works with. Secrets are never held here, only where to read them (`SecretSource`).
+//! The file is read strictly, and all problems are reported at once, each with its place: `yaml` makes the text a tree,
+//! `keys` says what may stand in it, `reader` and `decode` take it off, `problems` words what is wrong. This module
+//! holds what the rest of the program works with. Secrets are never held here, only where to read them
+//! (`SecretSource`).
 
+mod check;
+mod decode;
+mod keys;
+mod print;
+mod problems;
+mod reader;
+mod receivers;
+mod schema;
 mod secret;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::problems::{ConfigErrors, Problem};
+pub use self::schema::schema;
 pub use self::secret::{Secret, SecretError, SecretSource};
 use crate::schedule::Schedule;
+
+/// A configuration file with every key and a comment on each.
+pub const EXAMPLE: &str = include_str!("../config.example.yml");
+
+/// The largest configuration file: ten thousand credentials with long notes need a third of it.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Everything the file says, checked and with its defaults filled in.
 #[derive(Debug, Clone)]
@@ -29,6 +50,8 @@ pub struct Config {
     pub group_wait: Duration,
     /// The folder of the embedded store.
     pub storage_path: PathBuf,
+    /// What is allowed and probably not meant, one sentence each, beginning with the key. Holds no secrets.
+    pub warnings: Vec<String>,
 }
 
 /// Settings of the program as a whole.
@@ -294,6 +317,68 @@ pub struct WebhookConfig {
 }
 
 impl Config {
+    /// Reads and checks the file at `path`, and that the files and variables it names are there.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, all at once. No message holds a secret.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let wrong = |message: String, hint| Err(ConfigErrors::of_file(path, message, hint));
+        let mut bytes = Vec::new();
+        let read =
+            File::open(path).and_then(|it| it.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+        if let Err(error) = read {
+            return wrong(
+                format!("cannot read this file: {error}"),
+                "name another with --config.file",
+            );
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) => {
+                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+                wrong(format!("line {line} is not UTF-8 text"), "save the file as UTF-8")
+            }
+        }
+    }
+
+    /// Checks the text of a configuration file. `origin` is where it was read: messages begin with it, and relative
+    /// paths begin at its folder. Looks at the files and variables that the text names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, all at once. No message holds a secret.
+    pub fn parse(text: &str, origin: &Path) -> Result<Self, ConfigErrors> {
+        let wrong =
+            |message: &str, hint| Err(ConfigErrors::of_file(origin, message.to_owned(), hint));
+        if usize::try_from(FILE_BYTES_MAX).is_ok_and(|max| max < text.len()) {
+            return wrong(
+                "is larger than 16 MiB",
+                "a configuration is far smaller; is this the right file?",
+            );
+        }
+        let root = match yaml::parse(text) {
+            Ok(Some(root)) => root,
+            Ok(None) => {
+                return wrong("is empty", "at least `platforms` is needed; see config.example.yml");
+            }
+            Err(error) => return Err(ConfigErrors::of_syntax(origin, error)),
+        };
+        let (reader, config) = decode::decode(&root, origin);
+        match config {
+            Some(mut config) if reader.problems.list.is_empty() => {
+                config.warnings = reader.problems.warnings;
+                Ok(config)
+            }
+            _ => Err(ConfigErrors::new(origin, reader.problems.list)),
+        }
+    }
+
+    /// The configuration in effect as YAML that `parse` reads again, with what is inherited and the defaults written
+    /// out. Secrets are not in it, only where they are read; values of extra headers are `<secret>`.
+    pub fn to_yaml(&self) -> String {
+        print::print(self)
+    }
+
     /// Every credential with its platform, in the order of the file.
     pub fn credentials(&self) -> impl Iterator<Item = (&Arc<Platform>, &Arc<Credential>)> {
         self.platforms

@@ -4,6 +4,8 @@
 //! writes the alert's state. The outbox composes owed notices into a `Parcel` (rendered bytes and a stable id), commits
 //! it, and only then sends it.
 
+mod notice;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +13,28 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+pub use self::notice::{Subject, ended, notice, owed, targets};
+use crate::alert::Status;
+use crate::time;
+
+/// Waits between attempts; after the last one its length again and again.
+const RETRY_WAITS: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(30 * 60),
+];
+
+/// The longest that a server may ask us to wait; beyond it we ask again all the same.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How long a message is tried. A channel that is dead for a long weekend still delivers; after a week the alert has
+/// been repeated many times by newer messages.
+const TRIED_FOR_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A way to a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,8 +168,11 @@ pub struct NoticeProbe {
 pub struct Owed {
     /// Unique with the target: subject, alert, generation, step or reason, repeat. The ledger refuses a second one.
     pub key: String,
-    /// The alert's thread, `platform/credential` or `platform`, with its slot: later notices supersede waiting ones.
+    /// The alert's thread, the subject with its slot: a later notice to the same target takes the place of one that
+    /// waits.
     pub thread: String,
+    /// Whether it opens or ends; an end is owed only to those who were told.
+    pub status: Status,
     /// Where it goes.
     pub target: Target,
     /// What it says.
@@ -191,4 +218,30 @@ pub enum SendError {
         /// What happened and what to do.
         why: String,
     },
+}
+
+/// When to try again, or that it is time to give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Not before this.
+    At(DateTime<Utc>),
+    /// The message is too old.
+    GiveUp,
+}
+
+/// Decides what follows the failed attempt number `attempts` (from 1) at a message composed at `created_at`. `asked` is
+/// the server's `Retry-After`; `jitter` from 0 to 1 spreads the wait by a fifth either way.
+pub fn retry(
+    attempts: u32,
+    asked: Option<Duration>,
+    created_at: DateTime<Utc>,
+    jitter: f64,
+    now: DateTime<Utc>,
+) -> Retry {
+    if time::add(created_at, TRIED_FOR_MAX) <= now {
+        return Retry::GiveUp;
+    }
+    let index = (attempts.max(1) as usize - 1).min(RETRY_WAITS.len() - 1);
+    let wait = RETRY_WAITS[index].mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
+    Retry::At(time::add(now, wait.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX))))
 }

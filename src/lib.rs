@@ -6,6 +6,8 @@
 
 /// The only clock and the only sleep.
 pub mod time;
+/// Commit points at which a test build can be killed.
+pub mod failpoint;
 /// When a credential is probed: an interval or a cron expression. Pure.
 pub mod schedule;
 /// The configuration file, parsed so that it cannot hold nonsense.
@@ -38,3 +40,7 @@ pub mod web;
 pub mod app;
 /// A simulated ECE, a mailbox and a webhook sink: for the demo and for tests.
 pub mod sim;
+/// The demonstration: the simulator and the real program side by side.
+pub mod demo;
+/// The command line.
+pub mod cli;

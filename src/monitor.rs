@@ -1,11 +1,39 @@
 //! Loop 1: schedule, probe, decide, record.
+//!
+//! The monitor is the only writer of states. It does not walk all credentials: two ordered queues say who is to be
+//! probed and for whom time alone calls for a decision (a step, a reminder). Probes that finish together are recorded in
+//! one transaction, and only then take effect and are shown; if the record fails they are forgotten, and the next
+//! probe decides again.
 
+mod slot;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
-use crate::config::CredentialId;
-use crate::status::CredentialStatus;
+use self::slot::{PlatformSlot, Slot};
+use crate::alert::{self, Decision, PlatformState, State};
+use crate::config::{Config, CredentialId};
+use crate::delivery::{self, Subject};
+use crate::metrics::Telemetry;
+use crate::observation::Observation;
+use crate::probe::Prober;
+use crate::status::{Board, CredentialStatus, Snapshot};
+use crate::store::{Batch, Recorded, Store};
+use crate::time;
+
+/// How many finished probes are recorded in one transaction.
+const BATCH_MAX: usize = 512;
+
+/// A queue that is due again at once is looked at no more often than this.
+const WAKE_MIN: TimeDelta = TimeDelta::seconds(1);
+
+/// The clock was set back by more than this: what was planned is planned anew.
+const CLOCK_STEP_MAX: TimeDelta = TimeDelta::seconds(60);
 
 /// Asks the monitor to probe a credential now; the answer is its status after the probe is recorded.
 #[derive(Debug)]
@@ -15,3 +43,389 @@ pub struct ProbeRequest {
     /// Where the status goes.
     pub reply: oneshot::Sender<Arc<CredentialStatus>>,
 }
+
+/// What the monitor shares with the rest of the program.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The embedded store.
+    pub store: Store,
+    /// Where the present view goes.
+    pub board: Arc<Board>,
+    /// The exporter's own counters.
+    pub telemetry: Arc<Telemetry>,
+    /// Tells the outbox that something is owed.
+    pub owed: Arc<Notify>,
+    /// What is wrong with the store, for the page.
+    pub store_error: Arc<std::sync::RwLock<Option<String>>>,
+}
+
+/// Loop 1.
+pub struct Monitor {
+    config: Arc<Config>,
+    shared: Shared,
+    slots: Vec<Slot>,
+    platforms: Vec<PlatformSlot>,
+    by_id: HashMap<CredentialId, usize>,
+    /// When credentials are to be probed; one in flight or waiting for its turn is not in here.
+    runs: BTreeSet<(DateTime<Utc>, usize)>,
+    /// When time alone calls for a decision.
+    wakes: BTreeSet<(DateTime<Utc>, usize)>,
+    last_tick: Option<DateTime<Utc>>,
+}
+
+impl Monitor {
+    /// Builds the monitor of a configuration on what the store remembers, forgets subjects that are no longer
+    /// configured, and shows the first view.
+    ///
+    /// # Errors
+    /// A TLS file cannot be used, or the store cannot be read.
+    pub async fn new(config: Arc<Config>, shared: Shared, now: DateTime<Utc>) -> anyhow::Result<Self> {
+        let keep = config.credentials().map(|(_, it)| it.id.to_string());
+        let keep: Vec<String> = keep.chain(config.platforms.iter().map(|it| it.name.to_string())).collect();
+        for key in shared.store.forget_others(keep, now).await.context("cannot forget what is not configured")? {
+            tracing::warn!(subject = key, "{key} is no longer configured, its alerts end");
+        }
+        let mut remembered = shared.store.load().await.context("cannot load what is remembered")?;
+        let mut monitor = Self {
+            config: config.clone(),
+            shared,
+            slots: Vec::new(),
+            platforms: Vec::new(),
+            by_id: HashMap::new(),
+            runs: BTreeSet::new(),
+            wakes: BTreeSet::new(),
+            last_tick: None,
+        };
+        for platform in &config.platforms {
+            let prober = Prober::new(platform, config.global.probe_timeout)
+                .with_context(|| format!("cannot prepare probes of platform {}", platform.name))?;
+            let state = remembered.platforms.remove(&platform.name).unwrap_or_default();
+            monitor.platforms.push(PlatformSlot::new(platform.clone(), Arc::new(prober), state));
+            for credential in &platform.credentials {
+                let state = remembered.credentials.remove(&credential.id).unwrap_or_default();
+                let slot = Slot::new(monitor.platforms.len() - 1, platform, credential.clone(), state, now);
+                monitor.by_id.insert(credential.id.clone(), monitor.slots.len());
+                monitor.slots.push(slot);
+            }
+        }
+        for at in 0..monitor.slots.len() {
+            monitor.plan(at, now);
+        }
+        monitor.shared.board.replace(Snapshot {
+            credentials: monitor.slots.iter().map(|slot| Arc::new(slot.status())).collect(),
+            platforms: monitor.platforms.iter().map(|slot| Arc::new(slot.status())).collect(),
+        });
+        Ok(monitor)
+    }
+
+    /// Runs until `stop` says so. Probes in flight are then given up and not recorded.
+    pub async fn run(mut self, requests: &mut mpsc::Receiver<ProbeRequest>, mut stop: watch::Receiver<bool>) {
+        let mut flying = JoinSet::new();
+        loop {
+            let now = time::now();
+            self.tick(now).await;
+            self.launch(&mut flying);
+            let wake = self.next_wake(now);
+            tokio::select! {
+                Some(first) = flying.join_next() => {
+                    let landed = std::iter::once(first).chain(std::iter::from_fn(|| flying.try_join_next()));
+                    let landed: Vec<_> = landed.take(BATCH_MAX).filter_map(Result::ok).collect();
+                    self.settle(landed, time::now()).await;
+                }
+                Some(request) = requests.recv() => self.accept(request),
+                () = time::sleep_until(wake) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// One step without a socket: decides what time alone calls for and queues the probes that are due.
+    pub async fn tick(&mut self, now: DateTime<Utc>) {
+        self.shared.telemetry.scheduler_ticked(now);
+        if self.last_tick.is_some_and(|last| now < last - CLOCK_STEP_MAX) {
+            tracing::warn!("the clock was set back, planning all probes anew");
+            self.runs.clear();
+            (0..self.slots.len()).filter(|at| !self.slots[*at].is_busy()).collect::<Vec<_>>().into_iter().for_each(
+                |at| {
+                    self.slots[at].next_run = self.slots[at].scheduled_after(now);
+                    self.plan(at, now);
+                },
+            );
+        }
+        self.last_tick = Some(now);
+        while let Some((at, slot)) = self.runs.first().copied().filter(|(at, _)| *at <= now) {
+            self.runs.remove(&(at, slot));
+            self.queue(slot);
+        }
+        self.pass(now).await;
+    }
+
+    /// Probes everything that is due at `now`, to the end, and records it: the whole of loop 1 as one call.
+    pub async fn step(&mut self, now: DateTime<Utc>, clock: fn() -> DateTime<Utc>) {
+        self.tick(now).await;
+        let mut flying = JoinSet::new();
+        self.launch_at(&mut flying, clock);
+        while let Some(first) = flying.join_next().await {
+            let landed: Vec<_> = first.into_iter().collect();
+            self.settle(landed, now).await;
+            self.launch_at(&mut flying, clock);
+        }
+    }
+
+    /// When the next step has something to do.
+    pub fn next_wake(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let run = self.runs.first().map(|(at, _)| *at);
+        let alert = self.wakes.first().map(|(at, _)| (*at).max(now + WAKE_MIN));
+        let platform = self.platforms.iter().filter_map(|it| it.state.wake_at(&it.platform.policy));
+        let platform = platform.min().map(|at| at.max(now + WAKE_MIN));
+        [run, alert, platform].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    fn accept(&mut self, request: ProbeRequest) {
+        let Some(&at) = self.by_id.get(&request.id) else { return };
+        self.slots[at].replies.push(request.reply);
+        if !self.slots[at].is_busy() {
+            let run = self.slots[at].next_run;
+            self.runs.remove(&(run, at));
+            self.queue(at);
+        }
+    }
+
+    fn queue(&mut self, at: usize) {
+        self.slots[at].busy = slot::Busy::Waiting;
+        self.platforms[self.slots[at].platform].waiting.push_back(at);
+    }
+
+    fn launch(&mut self, flying: &mut JoinSet<(usize, Observation)>) {
+        self.launch_at(flying, time::now);
+    }
+
+    /// Starts waiting probes as far as the bound of each platform allows.
+    fn launch_at(&mut self, flying: &mut JoinSet<(usize, Observation)>, clock: fn() -> DateTime<Utc>) {
+        for platform in &mut self.platforms {
+            while platform.in_flight < platform.platform.max_concurrent_probes {
+                let Some(at) = platform.waiting.pop_front() else { break };
+                platform.in_flight += 1;
+                let slot = &mut self.slots[at];
+                slot.busy = slot::Busy::InFlight;
+                self.shared.telemetry.probe_started();
+                let (prober, credential) = (platform.prober.clone(), slot.credential.clone());
+                flying.spawn(async move { (at, prober.probe(&credential, clock).await) });
+            }
+        }
+    }
+
+    /// Takes finished probes into account: decides, records, shows, plans.
+    async fn settle(&mut self, landed: Vec<(usize, Observation)>, now: DateTime<Utc>) {
+        let mut draft = Draft::default();
+        for (at, observation) in &landed {
+            self.shared.telemetry.probe_finished();
+            let slot = &mut self.slots[*at];
+            slot.busy = slot::Busy::No;
+            self.platforms[slot.platform].in_flight -= 1;
+            self.platforms[slot.platform].count(observation);
+            self.log(*at, observation);
+            let again = self.decide(&mut draft, *at, Some(observation), observation.at.max(now));
+            let slot = &mut self.slots[*at];
+            let scheduled = slot.scheduled_after(now);
+            self.shared.telemetry.runs_missed(slot.missed(now));
+            slot.next_run = again.map_or(scheduled, |wait| scheduled.min(time::add(now, wait)));
+        }
+        self.commit(draft, now).await;
+        for (at, _) in landed {
+            self.plan(at, now);
+            let status = Arc::new(self.slots[at].status());
+            for reply in std::mem::take(&mut self.slots[at].replies) {
+                // A client that has gone away needs no answer.
+                let _ = reply.send(status.clone());
+            }
+        }
+    }
+
+    /// Decides what the passing of time calls for, without a probe.
+    async fn pass(&mut self, now: DateTime<Utc>) {
+        let mut draft = Draft::default();
+        let mut due = Vec::new();
+        while let Some((at, slot)) = self.wakes.first().copied().filter(|(at, _)| *at <= now) {
+            self.wakes.remove(&(at, slot));
+            self.slots[slot].wake = None;
+            due.push(slot);
+        }
+        for &at in &due {
+            self.decide(&mut draft, at, None, now);
+        }
+        for at in 0..self.platforms.len() {
+            let policy = self.platforms[at].platform.policy.clone();
+            if self.platforms[at].state.wake_at(&policy).is_some_and(|wake| wake <= now) {
+                let decision = self.platforms[at].state.pass(&policy, now);
+                let probed = self.slots.iter().find(|slot| slot.platform == at).map(|it| it.state.clone());
+                draft.owe_platform(&self.config, &self.platforms[at], &decision, &probed.unwrap_or_default(), now);
+                draft.platforms.insert(at, decision.next);
+            }
+        }
+        if !draft.is_empty() {
+            self.commit(draft, now).await;
+        }
+        for at in due {
+            self.plan(at, now);
+        }
+    }
+
+    /// Decides for one credential, into the draft. Says how soon to ask again.
+    fn decide(
+        &self,
+        draft: &mut Draft,
+        at: usize,
+        observation: Option<&Observation>,
+        now: DateTime<Utc>,
+    ) -> Option<std::time::Duration> {
+        let slot = &self.slots[at];
+        let platform = &self.platforms[slot.platform];
+        let before = draft.credentials.get(&at).unwrap_or(&slot.state);
+        let around = draft.platforms.get(&slot.platform).unwrap_or(&platform.state);
+        let decision = alert::decide(&slot.credential.policy, around, before, observation, now);
+        let Decision { next, events, platform: platform_decision, again } = decision;
+        for event in &events {
+            tracing::info!(
+                credential.id = %slot.credential.id, alert = event.name.label(), reason = event.reason.label(),
+                severity = event.severity.label(),
+                "{} of {}: {} ({})", event.name.label(), slot.credential.id, event.reason.label(), event.severity.label()
+            );
+            let subject = Subject::Credential(&platform.platform, &slot.credential, &next);
+            draft.owed.extend(delivery::owed(&self.config, subject, event, now));
+        }
+        if let Some(decision) = platform_decision {
+            draft.owe_platform(&self.config, platform, &decision, &next, now);
+            draft.platforms.insert(slot.platform, decision.next);
+        }
+        draft.credentials.insert(at, next);
+        again
+    }
+
+    /// Writes a draft; what is written takes effect, what is not is forgotten.
+    async fn commit(&mut self, draft: Draft, now: DateTime<Utc>) {
+        let is_owing = !draft.owed.is_empty();
+        let batch = Batch {
+            credentials: draft
+                .credentials
+                .iter()
+                .map(|(at, state)| (self.slots[*at].credential.id.clone(), state.clone()))
+                .collect(),
+            platforms: draft
+                .platforms
+                .iter()
+                .map(|(at, state)| (self.platforms[*at].platform.name.clone(), state.clone()))
+                .collect(),
+            owed: draft.owed,
+        };
+        match self.shared.store.record(batch, now).await {
+            Ok(Recorded::OnDisk) => self.shared.telemetry.state_written(now),
+            Ok(Recorded::InMemory(first)) => {
+                self.shared.telemetry.state_write_failed();
+                if let Some(why) = first {
+                    self.complain(format!("cannot write the store, keeping everything in memory: {why}"));
+                }
+            }
+            Err(error) => {
+                self.shared.telemetry.state_write_failed();
+                self.complain(format!("{error:#}; the decisions are taken again at the next probe"));
+                return;
+            }
+        }
+        for (at, state) in draft.credentials {
+            self.slots[at].state = state;
+        }
+        for (at, state) in draft.platforms {
+            self.platforms[at].state = state;
+        }
+        if is_owing {
+            self.shared.owed.notify_one();
+        }
+    }
+
+    fn complain(&self, what: String) {
+        tracing::error!("{what}");
+        *self.shared.store_error.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(what);
+    }
+
+    /// Puts a credential back into the queues and its row onto the board.
+    fn plan(&mut self, at: usize, now: DateTime<Utc>) {
+        let slot = &mut self.slots[at];
+        if !slot.is_busy() {
+            self.runs.insert((slot.next_run, at));
+        }
+        if let Some(old) = slot.wake.take() {
+            self.wakes.remove(&(old, at));
+        }
+        slot.wake = alert::wake_at(&slot.credential.policy, &slot.state);
+        if let Some(wake) = &mut slot.wake {
+            if *wake <= now && self.last_tick.is_some() {
+                // Decided a moment ago: what is still due then waits for the next look.
+                *wake = now + WAKE_MIN;
+            }
+            self.wakes.insert((*wake, at));
+        }
+        let platform = slot.platform;
+        let rows = [(at, Arc::new(slot.status()))];
+        if self.last_tick.is_some() {
+            self.shared.board.update(rows, [(platform, Arc::new(self.platforms[platform].status()))]);
+        }
+    }
+
+    fn log(&self, at: usize, observation: &Observation) {
+        let id = &self.slots[at].credential.id;
+        let took_ms = observation.took.as_millis();
+        match &observation.result {
+            Ok(_) => tracing::debug!(credential.id = %id, took_ms, "probe of {id} told the expiry"),
+            Err(failure) => {
+                let last = self.slots[at].state.failure.as_ref();
+                let is_news = last.is_none_or(|(reason, text)| (*reason, text) != (failure.reason, &failure.message));
+                // The same failure again is not news.
+                if is_news {
+                    tracing::warn!(
+                        credential.id = %id, reason = failure.reason.label(), took_ms,
+                        "probe of {id} failed: {}", failure.message
+                    );
+                } else {
+                    tracing::debug!(credential.id = %id, reason = failure.reason.label(), took_ms, "probe of {id} fails still");
+                }
+            }
+        }
+    }
+}
+
+/// Next states by position, and what they call for, before they are written.
+#[derive(Debug, Default)]
+struct Draft {
+    credentials: HashMap<usize, State>,
+    platforms: HashMap<usize, PlatformState>,
+    owed: Vec<delivery::Owed>,
+}
+
+impl Draft {
+    fn is_empty(&self) -> bool {
+        self.credentials.is_empty() && self.platforms.is_empty()
+    }
+
+    fn owe_platform(
+        &mut self,
+        config: &Config,
+        slot: &PlatformSlot,
+        decision: &alert::PlatformDecision,
+        probed: &State,
+        now: DateTime<Utc>,
+    ) {
+        for event in &decision.events {
+            let platform = &slot.platform;
+            tracing::info!(
+                platform.name = %platform.name, alert = event.name.label(), reason = event.reason.label(),
+                "{} of {}: {}", event.name.label(), platform.name, event.reason.label()
+            );
+            let subject = Subject::Platform(platform, &decision.next, probed);
+            self.owed.extend(delivery::owed(config, subject, event, now));
+        }
+    }
+}
+
+/// The probes of one platform that wait for their turn.
+type Turns = VecDeque<usize>;

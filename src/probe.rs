@@ -1,1 +1,486 @@
-//! Asks ECE; never fails.
+//! Asks ECE when a credential expires; never fails.
+//!
+//! A probe is `GET /api/v1/user` with the key itself, because ECE tells the expiry in a header of every answer to it.
+//! Where the header is missing (a key that never expires, or something between that strips it), ECE's list of the
+//! owner's keys is asked. What an answer means is decided by `observation::answer`; when to probe, how many at a
+//! time, and what follows from it, is the monitor's business.
+//!
+//! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
+
+mod key;
+mod transport;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Url;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
+use tokio::time::timeout;
+
+use self::key::Key;
+use self::transport::Transport;
+use crate::config::{Credential, CredentialKind, Platform};
+use crate::observation::answer::{self, Answer, KeyListing, Meaning};
+use crate::observation::{Failure, FailureReason, Observation, Reading};
+use crate::time::to_ms;
+use crate::tls;
+
+/// The most that is read of one answer. ECE's own are below 2 KiB; a list of keys has 300 bytes a key.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The longest that opening a connection may take: what does not connect by then is down, and another may be up.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a coordinator that failed is asked last.
+const AVOID_MS: i64 = 60_000;
+/// How long a connection without use is kept; balancers close theirs after 60 seconds, and a request must not race.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// By how much the outer deadline is later than the coordinators' own, so that theirs, which can say who did not
+/// answer, comes first. It also ends what they do not cover: a secret on a dead disk, a clock that jumps.
+const DEADLINE_GRACE: Duration = Duration::from_millis(250);
+/// The longest sentence of a failure.
+const MESSAGE_BYTES_MAX: usize = 512;
+
+const EXPIRATION: HeaderName = HeaderName::from_static("x-elastic-api-key-expiration");
+const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
+
+/// Probes the credentials of one platform over a pool of connections of its own.
+pub struct Prober {
+    client: reqwest::Client,
+    coordinators: Vec<Coordinator>,
+    timeout: Duration,
+}
+
+/// One coordinator of the platform.
+struct Coordinator {
+    user: Url,
+    keys: Url,
+    transport: Transport,
+    /// When it failed last, in milliseconds since the Unix epoch; `i64::MIN` if it works.
+    failed_at_ms: AtomicI64,
+}
+
+/// What one coordinator showed.
+struct Sight {
+    http_status: Option<u16>,
+    key_id: Option<String>,
+    clock_skew: Option<TimeDelta>,
+    result: Result<Reading, Failure>,
+}
+
+/// One answer, read to its end.
+struct Page {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    clock_skew: Option<TimeDelta>,
+}
+
+/// What a failure says about asking the next coordinator.
+enum Next {
+    /// This one is in trouble: ask the next, and this one last for a while.
+    Avoid,
+    /// Something before this one strips the header: the next may do better.
+    Try,
+    /// The next would say the same.
+    Stop,
+}
+
+impl Prober {
+    /// Prepares the probes of `platform`, `timeout` each. Reads the files of its TLS settings.
+    ///
+    /// # Errors
+    /// The TLS settings (see `tls::client_config`), a URL, an extra header or the proxy cannot be used.
+    pub fn new(platform: &Platform, timeout: Duration) -> anyhow::Result<Self> {
+        let connect_max = CONNECT_MAX.min(timeout);
+        let proxy = platform.proxy_url.as_deref().map(parse_proxy).transpose()?;
+        let via = proxy.as_ref().map(authority);
+        let coordinators = platform
+            .urls
+            .iter()
+            .map(|url| Coordinator::new(url, via.as_deref(), connect_max))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+
+        let is_tls = |url: &Url| url.scheme() == "https";
+        let tls = if coordinators.iter().map(|it| &it.user).chain(&proxy).any(is_tls) {
+            tls::client_config(&platform.tls)?
+        } else {
+            tls::client_config_for_plain_http()?
+        };
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(connect_max)
+            .pool_max_idle_per_host(platform.max_concurrent_probes)
+            .pool_idle_timeout(IDLE_MAX)
+            .default_headers(extra_headers(&platform.http_headers)?);
+        if let Some(proxy) = proxy {
+            // The cause may show the password of the URL.
+            let proxy = reqwest::Proxy::all(proxy)
+                .map_err(|_| anyhow::anyhow!("proxy_url cannot be used as a proxy"))?;
+            builder = builder.proxy(proxy);
+        }
+        // No timeout of its own: `probe` puts one around the whole.
+        let client = builder.build().context("cannot build the HTTP client")?;
+        Ok(Self { client, coordinators, timeout })
+    }
+
+    /// Asks when `credential` expires. Ends within the timeout, and always with an observation; `now` reads the clock.
+    pub async fn probe(&self, credential: &Credential, now: fn() -> DateTime<Utc>) -> Observation {
+        let started = now();
+        let sight = timeout(self.timeout + DEADLINE_GRACE, self.look(credential, started, now))
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!(
+                    "The probe did not end within {:?}; check that the secret's file can be read and that this \
+                     machine is not overloaded.",
+                    self.timeout
+                );
+                Sight::failed(failure(FailureReason::Timeout, message))
+            });
+        let at = now();
+        Observation {
+            at,
+            took: (at - started).to_std().unwrap_or_default(),
+            http_status: sight.http_status,
+            key_id: sight.key_id,
+            clock_skew: sight.clock_skew,
+            result: sight.result,
+        }
+    }
+
+    async fn look(
+        &self,
+        credential: &Credential,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let CredentialKind::ApiKey(source) = &credential.kind;
+        let key = match Key::read(source).await {
+            Ok(key) => key,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let mut sight = self.ask_in_turn(&key, started, now).await;
+        sight.key_id = sight.key_id.or(key.id);
+        sight
+    }
+
+    /// Asks the coordinators one after the other until one gives an answer that another would give too. Each gets an
+    /// equal share of what is left of the deadline, so that a silent one leaves time for the next.
+    async fn ask_in_turn(
+        &self,
+        key: &Key,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let order = self.order(started);
+        let mut best: Option<Sight> = None;
+        let mut failed = Vec::new();
+        for (asked, coordinator) in order.iter().enumerate() {
+            let left = order.len() - asked;
+            let share = self.left(started, now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            let sight = timeout(share, self.ask(coordinator, key, now))
+                .await
+                .unwrap_or_else(|_| Sight::failed(coordinator.transport.no_answer_within(share)));
+            let reason = match &sight.result {
+                Ok(_) => None,
+                Err(failure) => Some(failure.reason),
+            };
+            match reason.map_or(Next::Stop, Next::after) {
+                Next::Stop => {
+                    coordinator.failed_at_ms.store(i64::MIN, Ordering::Relaxed);
+                    return sight;
+                }
+                Next::Avoid => coordinator.failed_at_ms.store(to_ms(now()), Ordering::Relaxed),
+                Next::Try => {}
+            }
+            let label = reason.map_or("", FailureReason::label);
+            failed.push(format!("{} ({label})", coordinator.transport.host()));
+            best = match best {
+                Some(best) if sight.worth() <= best.worth() => Some(best),
+                _ => Some(sight),
+            };
+        }
+        let mut best = best.expect("a platform has at least one URL");
+        if let (Err(failure), true) = (&mut best.result, 1 < failed.len()) {
+            let all =
+                format!("{} All coordinators failed: {}.", failure.message, failed.join(", "));
+            failure.message = clip(all);
+        }
+        best
+    }
+
+    /// The coordinators as configured, but those that failed lately last.
+    fn order(&self, now: DateTime<Utc>) -> Vec<&Coordinator> {
+        let mut order = self.coordinators.iter().collect::<Vec<_>>();
+        order.sort_by_key(|it| it.failed_lately(now));
+        order
+    }
+
+    /// What is left of the deadline; all of it if the clock jumped back.
+    fn left(&self, started: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+        let passed = (now - started).to_std().unwrap_or_default();
+        self.timeout.saturating_sub(passed)
+    }
+
+    /// Asks one coordinator, and its list of keys if it answers without an expiry.
+    async fn ask(&self, coordinator: &Coordinator, key: &Key, now: fn() -> DateTime<Utc>) -> Sight {
+        let page = match self.get(coordinator, &coordinator.user, key, now).await {
+            Ok(page) => page,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let (key_id, result) = match page.meaning(now()) {
+            Meaning::Told(reading) => (None, Ok(reading)),
+            Meaning::Failed(failure) => (None, Err(failure)),
+            Meaning::NotReported => self.ask_list(coordinator, key, now).await,
+        };
+        Sight { http_status: Some(page.status), key_id, clock_skew: page.clock_skew, result }
+    }
+
+    /// Looks the key up in the list of its owner's keys: its id and expiry.
+    async fn ask_list(
+        &self,
+        coordinator: &Coordinator,
+        key: &Key,
+        now: fn() -> DateTime<Utc>,
+    ) -> (Option<String>, Result<Reading, Failure>) {
+        let page = match self.get(coordinator, &coordinator.keys, key, now).await {
+            Ok(page) => page,
+            Err(failure) => {
+                return (
+                    None,
+                    Err(not_told(&format!("its list of keys fails: {}", failure.message))),
+                );
+            }
+        };
+        let why = match page.status {
+            200 => match answer::expiry_in_keys(&page.body, key.id.as_deref(), page.date()) {
+                KeyListing::Found { id, reading } => return (Some(id), Ok(reading)),
+                KeyListing::Ambiguous => "its list of keys holds several that could be this one",
+                KeyListing::NotListed => "its list of keys does not hold this one",
+                KeyListing::Unreadable => "its list of keys is not the expected JSON",
+            },
+            401 | 403 => "this key may not list its owner's keys",
+            404 => "it has no list of keys",
+            _ => {
+                let why = format!("its list of keys answers with HTTP status {}", page.status);
+                return (None, Err(not_told(&why)));
+            }
+        };
+        (None, Err(not_told(why)))
+    }
+
+    async fn get(
+        &self,
+        coordinator: &Coordinator,
+        url: &Url,
+        key: &Key,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<Page, Failure> {
+        let sent = now();
+        let request = self.client.get(url.clone()).header(AUTHORIZATION, key.authorization.clone());
+        let transport = |error: reqwest::Error| coordinator.transport.failure(&error);
+        let mut response = request.send().await.map_err(transport)?;
+        let answered = now();
+
+        let announced = response.content_length().unwrap_or_default();
+        let too_large = || {
+            let message = format!(
+                "{} answered more than 1 MiB, which ECE never does here; check that the URL leads to ECE.",
+                coordinator.transport.host()
+            );
+            failure(FailureReason::Protocol, message)
+        };
+        if (BODY_BYTES_MAX as u64) < announced {
+            return Err(too_large());
+        }
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            if BODY_BYTES_MAX - body.len() < chunk.len() {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut page = Page {
+            status: response.status().as_u16(),
+            headers: std::mem::take(response.headers_mut()),
+            body,
+            clock_skew: None,
+        };
+        page.clock_skew = page.date().map(|date| sent + (answered - sent) / 2 - date);
+        Ok(page)
+    }
+}
+
+impl Coordinator {
+    fn new(base: &str, via: Option<&str>, connect_max: Duration) -> anyhow::Result<Self> {
+        let url = |path: &str| {
+            format!("{base}{path}")
+                .parse::<Url>()
+                .with_context(|| format!("{base} cannot be used as a URL"))
+        };
+        let user = url("/api/v1/user")?;
+        Ok(Self {
+            keys: url("/api/v1/users/auth/keys")?,
+            transport: Transport::new(&user, via, connect_max),
+            user,
+            failed_at_ms: AtomicI64::new(i64::MIN),
+        })
+    }
+
+    fn failed_lately(&self, now: DateTime<Utc>) -> bool {
+        let ago = to_ms(now).saturating_sub(self.failed_at_ms.load(Ordering::Relaxed));
+        // A failure of the future is one of before the clock was set back.
+        (0..AVOID_MS).contains(&ago)
+    }
+}
+
+impl Sight {
+    fn failed(failure: Failure) -> Self {
+        Self { http_status: None, key_id: None, clock_skew: None, result: Err(failure) }
+    }
+
+    /// How much it tells: an expiry, an answer of ECE, an answer, nothing.
+    fn worth(&self) -> u8 {
+        match &self.result {
+            Ok(_) | Err(Failure { reading: Some(_), .. }) => 3,
+            Err(Failure { reason: FailureReason::HeaderMissing, .. }) => 2,
+            Err(_) => u8::from(self.http_status.is_some()),
+        }
+    }
+}
+
+impl Page {
+    fn meaning(&self, now: DateTime<Utc>) -> Meaning {
+        let answer = Answer {
+            status: self.status,
+            content_type: self.text(&CONTENT_TYPE),
+            error_codes: self.text(&ERROR_CODES),
+            expiration: self
+                .headers
+                .get_all(&EXPIRATION)
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect(),
+            date: self.text(&DATE),
+            body: &self.body,
+        };
+        match answer::meaning(&answer, now) {
+            Meaning::Failed(mut failure) => {
+                failure.message = clip(failure.message);
+                Meaning::Failed(failure)
+            }
+            other => other,
+        }
+    }
+
+    fn date(&self) -> Option<DateTime<Utc>> {
+        self.text(&DATE).and_then(answer::date_of)
+    }
+
+    fn text(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|it| it.to_str().ok())
+    }
+}
+
+impl Next {
+    fn after(reason: FailureReason) -> Self {
+        match reason {
+            FailureReason::Dns
+            | FailureReason::Connect
+            | FailureReason::Tls
+            | FailureReason::Timeout
+            | FailureReason::Protocol
+            | FailureReason::ServerError => Self::Avoid,
+            FailureReason::HeaderMissing => Self::Try,
+            FailureReason::Redirect
+            | FailureReason::Unauthorized
+            | FailureReason::Forbidden
+            | FailureReason::NotFound
+            | FailureReason::RateLimited
+            | FailureReason::UnexpectedStatus
+            | FailureReason::HeaderInvalid
+            | FailureReason::SecretUnreadable
+            | FailureReason::Canceled => Self::Stop,
+        }
+    }
+}
+
+fn extra_headers(configured: &[(String, String)]) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    let program = concat!("ece-expiry-exporter/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(program));
+    for (name, value) in configured {
+        let context = || format!("http_headers: {name} is not a header that can be sent");
+        let name = HeaderName::try_from(name).with_context(context)?;
+        let mut value = HeaderValue::try_from(value).with_context(context)?;
+        // A gateway's header is as good as a password.
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn parse_proxy(url: &str) -> anyhow::Result<Url> {
+    // The URL may hold a password.
+    url.parse().map_err(|_| anyhow::anyhow!("proxy_url is not a URL such as http://proxy:3128"))
+}
+
+/// Host and port of `url`, without user and password.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn not_told(why: &str) -> Failure {
+    let message = format!(
+        "ECE answered without the header X-Elastic-Api-Key-Expiration, and {why}; check whether a proxy strips the \
+         header (ask a coordinator directly), and whether ECE is 3.7 or newer."
+    );
+    failure(FailureReason::HeaderMissing, message)
+}
+
+fn failure(reason: FailureReason, message: String) -> Failure {
+    Failure { reason, message: clip(message), reading: None }
+}
+
+/// Cuts a sentence that is too long, at a character.
+fn clip(mut message: String) -> String {
+    const ELLIPSIS: &str = "…";
+    if MESSAGE_BYTES_MAX < message.len() {
+        let mut end = MESSAGE_BYTES_MAX - ELLIPSIS.len();
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push_str(ELLIPSIS);
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MESSAGE_BYTES_MAX, clip};
+
+    #[test]
+    fn a_long_sentence_is_cut_between_characters() {
+        for shift in 0..4 {
+            let long = format!("{}{}", "x".repeat(shift), "\u{1f511}".repeat(MESSAGE_BYTES_MAX));
+            let cut = clip(long);
+            assert!(
+                (MESSAGE_BYTES_MAX - 3..=MESSAGE_BYTES_MAX).contains(&cut.len()),
+                "{}",
+                cut.len()
+            );
+            assert!(cut.ends_with("\u{1f511}…"), "{cut}");
+        }
+        let fits = "x".repeat(MESSAGE_BYTES_MAX);
+        assert_eq!(clip(fits.clone()), fits);
+    }
+}

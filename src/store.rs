@@ -1,1 +1,295 @@
-//! See `lib.rs`.
+//! The embedded store: what is remembered of each subject, and the ledger of deliveries. All SQL is below this module.
+//!
+//! One connection on one thread of its own; callers send it work and await the answer. Every public method is one
+//! transaction, committed to the disk before it returns (WAL, `synchronous=FULL`). The guarantee: what `record` has
+//! returned for is owed until it is delivered, superseded or dead, whatever happens to the process.
+
+mod ledger;
+mod open;
+mod row;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::open::{Health, Opened};
+use crate::alert::{PlatformState, State};
+use crate::config::CredentialId;
+use crate::delivery::{Integration, Notice, Owed, Parcel, Target};
+use crate::failpoint;
+
+/// Work waiting for the store's thread; beyond it callers wait.
+const JOBS_MAX: usize = 256;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The embedded store. Cheap to clone; the thread ends with the last clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    /// Its other end is dropped after the file.
+    open: watch::Receiver<()>,
+}
+
+/// What is remembered, as loaded at the start.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// The credentials' states.
+    pub credentials: HashMap<CredentialId, State>,
+    /// The platforms' states.
+    pub platforms: HashMap<Arc<str>, PlatformState>,
+}
+
+/// States and the obligations that they call for: written together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Next states of credentials.
+    pub credentials: Vec<(CredentialId, State)>,
+    /// Next states of platforms.
+    pub platforms: Vec<(Arc<str>, PlatformState)>,
+    /// What is owed because of them.
+    pub owed: Vec<Owed>,
+}
+
+/// A notice that waits to be composed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// Its row in the ledger.
+    pub row: i64,
+    /// Where it goes.
+    pub target: Target,
+    /// What it says.
+    pub notice: Notice,
+}
+
+/// Where a batch was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// On disk, for good.
+    OnDisk,
+    /// In memory only; with the reason when this batch was the first.
+    InMemory(Option<String>),
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server took it, with this answer.
+    Delivered(String),
+    /// It failed with this answer and is tried again at this time.
+    Postponed(String, DateTime<Utc>),
+    /// It will not be tried again.
+    Dead(String),
+    /// It was not tried, because the one before it failed; as it was, but not before this time.
+    Untried(DateTime<Utc>),
+}
+
+/// The state of the outbox for metrics: per receiver and integration, how many messages wait and since when.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Waiting messages and the time of the oldest.
+    pub pending: BTreeMap<(Arc<str>, Integration), (u64, Option<DateTime<Utc>>)>,
+    /// Messages given up.
+    pub dead: u64,
+    /// When something is next due.
+    pub next: Option<DateTime<Utc>>,
+}
+
+impl Store {
+    /// Opens the store in `folder`, creating both; see `Health` for what can be wrong without an error.
+    ///
+    /// # Errors
+    /// Another process uses the folder.
+    pub fn open(folder: &Path, now: DateTime<Utc>) -> anyhow::Result<Opened> {
+        open::open(folder, now)
+    }
+
+    fn start(connection: Connection, lock: Option<std::fs::File>) -> anyhow::Result<Self> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(JOBS_MAX);
+        let (closed, open) = watch::channel(());
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                let mut connection = connection;
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut connection);
+                }
+                drop(connection);
+                drop(lock);
+                drop(closed);
+            })
+            .context("cannot start the thread of the store")?;
+        Ok(Self { jobs, open })
+    }
+
+    /// Lets go of the store and waits until its file is closed; other clones must be gone, or will go.
+    pub async fn close(self) {
+        let Self { jobs, mut open } = self;
+        drop(jobs);
+        // An error is the end of the sender, which the thread drops after the file.
+        while open.changed().await.is_ok() {}
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| drop(reply.send(work(connection))));
+        self.jobs.send(job).await.map_err(|_| anyhow::anyhow!("the store has stopped"))?;
+        answer.await.context("the store stopped while it worked")?
+    }
+
+    /// Everything that is remembered.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn load(&self) -> anyhow::Result<Remembered> {
+        self.call(|connection| load(connection)).await
+    }
+
+    /// Writes states and what is owed because of them, in one transaction. A fact that is already owed to a target is
+    /// not owed twice; an end is owed only to targets that were told, or may have been.
+    ///
+    /// A disk that no longer takes writes is left for memory, so that people are told all the same.
+    ///
+    /// # Errors
+    /// Nothing of the batch is written.
+    pub async fn record(&self, batch: Batch, now: DateTime<Utc>) -> anyhow::Result<Recorded> {
+        self.call(move |connection| match record(connection, &batch, now) {
+            Ok(()) if connection.path().is_none_or(str::is_empty) => Ok(Recorded::InMemory(None)),
+            Ok(()) => Ok(Recorded::OnDisk),
+            // Better told and forgotten at the next start than not told.
+            Err(error) if open::is_about_place(&error) => {
+                open::move_to_memory(connection)?;
+                record(connection, &batch, now)?;
+                Ok(Recorded::InMemory(Some(format!("{error:#}"))))
+            }
+            Err(error) => Err(error),
+        })
+        .await
+        .context("cannot record")
+    }
+
+    /// Makes due again what was taken and never finished: by a process that died, or by workers that were stopped.
+    /// Nobody else sends while this store is open.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn recover(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        self.call(move |connection| ledger::recover(connection, now)).await
+    }
+
+    /// Forgets every subject that `keep` does not name (`platform/credential` or `platform`), and owes the end of its
+    /// alerts to those who were told. Returns the keys of the forgotten.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn forget_others(&self, keep: Vec<String>, now: DateTime<Utc>) -> anyhow::Result<Vec<String>> {
+        self.call(move |connection| ledger::forget_others(connection, &keep, now)).await
+    }
+
+    /// Notices that are to be composed now, oldest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn waiting(&self, now: DateTime<Utc>, rows_max: usize) -> anyhow::Result<Vec<Waiting>> {
+        self.call(move |connection| ledger::waiting(connection, now, rows_max)).await
+    }
+
+    /// Writes composed messages, each with the rows of the notices that it carries, in one transaction.
+    ///
+    /// # Errors
+    /// The file cannot be written; nothing is composed.
+    pub async fn composed(&self, parcels: Vec<(Parcel, Vec<i64>)>) -> anyhow::Result<()> {
+        self.call(move |connection| ledger::composed(connection, &parcels)).await
+    }
+
+    /// Takes due messages for targets that `busy` does not name, oldest first, at most `each` per channel, and counts an
+    /// attempt for each before it is made. They are not due again before `lease` has passed.
+    ///
+    /// # Errors
+    /// The file cannot be written; nothing is taken.
+    pub async fn claim(
+        &self,
+        busy: Vec<(Arc<str>, Integration, u32)>,
+        each: usize,
+        lease: Duration,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Vec<Parcel>> {
+        self.call(move |connection| ledger::claim(connection, &busy, each, lease, now)).await
+    }
+
+    /// Writes what became of an attempt.
+    ///
+    /// # Errors
+    /// The file cannot be written; the message is sent again under the same id.
+    pub async fn finish(
+        &self,
+        id: String,
+        attempt: u32,
+        outcome: Outcome,
+        took: Duration,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<()> {
+        self.call(move |connection| ledger::finish(connection, &id, attempt, &outcome, took, now)).await
+    }
+
+    /// What waits, what is dead, and when something is next due.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn backlog(&self) -> anyhow::Result<Backlog> {
+        self.call(|connection| ledger::backlog(connection)).await
+    }
+}
+
+fn load(connection: &Connection) -> anyhow::Result<Remembered> {
+    let mut remembered = Remembered::default();
+    let mut statement = connection.prepare("SELECT key, state FROM subject")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, state) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+        let unreadable = || format!("the remembered state of {key} is not readable");
+        match key.split_once('/') {
+            Some((platform, name)) => {
+                let id = CredentialId { platform: platform.into(), name: name.into() };
+                remembered.credentials.insert(id, row::read_credential(&state).with_context(unreadable)?);
+            }
+            None => {
+                remembered.platforms.insert(key.as_str().into(), row::read_platform(&state).with_context(unreadable)?);
+            }
+        }
+    }
+    Ok(remembered)
+}
+
+fn record(connection: &mut Connection, batch: &Batch, now: DateTime<Utc>) -> anyhow::Result<()> {
+    let transaction = connection.transaction()?;
+    {
+        let mut put = transaction.prepare_cached(
+            "INSERT INTO subject (key, state, updated_ms) VALUES ($1, $2, $3)
+             ON CONFLICT (key) DO UPDATE SET state = excluded.state, updated_ms = excluded.updated_ms",
+        )?;
+        let at = crate::time::to_ms(now);
+        for (id, state) in &batch.credentials {
+            put.execute((id.to_string(), row::write_credential(state)?, at))?;
+        }
+        for (name, state) in &batch.platforms {
+            put.execute((&**name, row::write_platform(state)?, at))?;
+        }
+    }
+    for owed in &batch.owed {
+        ledger::owe(&transaction, owed, now)?;
+    }
+    failpoint::hit("record-before-commit");
+    transaction.commit()?;
+    failpoint::hit("record-after-commit");
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! The command line: Prometheus' dotted flags, and commands for one-shot jobs.
+//!
+//! Results go to standard output, log lines and errors to standard error. A bad configuration is exit code 1 and one
+//! screen of text, never a backtrace.
+
+mod notify_test;
+mod probe;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::app::logging::{self, Format};
+use crate::app::{self, Options};
+use crate::config::Config;
+use crate::demo::Demo;
+use crate::metrics::Telemetry;
+use crate::time;
+use crate::web::Lifecycle;
+
+/// Watches when credentials of Elastic Cloud Enterprise expire, shows it to Prometheus, and tells people in time.
+#[derive(Debug, Parser)]
+#[command(name = "ece-expiry-exporter", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Args)]
+struct Flags {
+    /// The configuration file
+    #[arg(
+        long = "config.file",
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/ece-expiry-exporter/config.yml"
+    )]
+    config_file: PathBuf,
+    /// Where to listen; repeatable; `:10365` is every interface
+    #[arg(long = "web.listen-address", global = true, value_name = "ADDRESS", default_value = ":10365")]
+    listen: Vec<String>,
+    /// The path of the metrics
+    #[arg(long = "web.telemetry-path", global = true, value_name = "PATH", default_value = "/metrics")]
+    telemetry_path: String,
+    /// Let POST /-/reload reload the configuration (SIGHUP always does)
+    #[arg(long = "web.enable-lifecycle", global = true)]
+    enable_lifecycle: bool,
+    /// Scrapes at once; beyond it 503
+    #[arg(long = "web.max-requests", global = true, value_name = "N", default_value_t = 40)]
+    requests_max: usize,
+    /// The folder of the store, instead of the one in the configuration
+    #[arg(long = "storage.path", global = true, value_name = "FOLDER")]
+    storage_path: Option<PathBuf>,
+    /// The least severe log lines to write
+    #[arg(long = "log.level", global = true, value_enum, default_value_t = Level::Info)]
+    log_level: Level,
+    /// How log lines look
+    #[arg(long = "log.format", global = true, value_enum, default_value_t = LogFormat::Logfmt)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Probe, alert and serve (what happens without a command)
+    Serve,
+    /// Run the whole product against a simulated ECE, with a mailbox and a webhook sink
+    Demo,
+    /// Check everything about a configuration that can be known without a network
+    CheckConfig {
+        /// The file; without it, the one of --config.file
+        file: Option<PathBuf>,
+    },
+    /// Probe credentials once; exit code 0 ok, 1 warning, 2 critical, 3 unknown
+    Probe {
+        /// Which credential; without it, all
+        #[arg(value_name = "PLATFORM/CREDENTIAL")]
+        credential: Option<String>,
+        /// How to print the result
+        #[arg(long, value_enum, default_value_t = probe::Output::Table)]
+        output: probe::Output,
+    },
+    /// Send a marked test through every channel of a receiver and say what each answered
+    NotifyTest {
+        /// The receiver's name
+        receiver: String,
+    },
+    /// Print the JSON Schema of the configuration file, for editors
+    ConfigSchema,
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let Cli { flags, command } = Cli::parse();
+    let result = match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(flags),
+        Command::Demo => demo(flags),
+        Command::CheckConfig { file } => check_config(&file.unwrap_or(flags.config_file)),
+        Command::Probe { credential, output } => probe::run(&flags.config_file, credential.as_deref(), output),
+        Command::NotifyTest { receiver } => notify_test::run(&flags.config_file, &receiver),
+        Command::ConfigSchema => say(&crate::config::schema()),
+    };
+    result.unwrap_or_else(|error| {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(std::io::stderr().lock(), "ece-expiry-exporter: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints text to standard output; a reader that went away (`| head`) is no error.
+fn say(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+impl Flags {
+    fn level(&self) -> LevelFilter {
+        match self.log_level {
+            Level::Debug => LevelFilter::DEBUG,
+            Level::Info => LevelFilter::INFO,
+            Level::Warn => LevelFilter::WARN,
+            Level::Error => LevelFilter::ERROR,
+        }
+    }
+
+    fn options(self) -> Options {
+        // Go's form for every interface, IPv4 and IPv6.
+        let every = |address: String| match address.strip_prefix(':') {
+            Some(port) => format!("[::]:{port}"),
+            None => address,
+        };
+        Options {
+            config_file: self.config_file,
+            listen: self.listen.into_iter().map(every).collect(),
+            telemetry_path: self.telemetry_path,
+            lifecycle: if self.enable_lifecycle { Lifecycle::Enabled } else { Lifecycle::Disabled },
+            requests_max: self.requests_max,
+            storage_path: self.storage_path,
+        }
+    }
+}
+
+fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
+    let telemetry = Arc::new(Telemetry::new(time::now()));
+    let format = match flags.log_format {
+        LogFormat::Logfmt => Format::Logfmt,
+        LogFormat::Json => Format::Json,
+    };
+    logging::start(flags.level(), format, telemetry.clone());
+    runtime()?.block_on(app::serve(flags.options(), telemetry, |_| {}))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
+    let telemetry = Arc::new(Telemetry::new(time::now()));
+    logging::start(flags.level(), Format::Plain, telemetry.clone());
+    runtime()?.block_on(async {
+        let demo = Demo::start(time::now()).await?;
+        let mut options =
+            Options { config_file: demo.config_file(), storage_path: Some(demo.storage_path()), ..flags.options() };
+        options.lifecycle = Lifecycle::Enabled;
+        let (desk, ece) = (demo.desk_url(), demo.ece_url());
+        let greet = |bound: &[std::net::SocketAddr]| {
+            let port = bound.first().map_or(0, std::net::SocketAddr::port);
+            let metrics = &options.telemetry_path;
+            let _ = say(&format!(
+                "\n  Status page   http://127.0.0.1:{port}/\n  Metrics       http://127.0.0.1:{port}{metrics}\n  \
+                 Mailbox       {desk}\n  Simulated ECE {ece}\n\n  Watch: {}.\n  Stop with Ctrl-C.\n\n",
+                Demo::programme()
+            ));
+        };
+        let served = app::serve(options.clone(), telemetry, greet);
+        tokio::pin!(served);
+        tokio::select! {
+            result = &mut served => return result,
+            played = demo.play() => played?,
+        }
+        served.await
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(file: &std::path::Path) -> anyhow::Result<ExitCode> {
+    match Config::load(file) {
+        Ok(config) => {
+            let mut text = String::new();
+            for warning in &config.warnings {
+                text += &format!("warning: {warning}\n");
+            }
+            text += &format!(
+                "SUCCESS: {} is valid: {} platforms, {} credentials, {} receivers\n",
+                file.display(),
+                config.platforms.len(),
+                config.credentials().count(),
+                config.receivers.len()
+            );
+            say(&text)
+        }
+        Err(errors) => {
+            say(&format!("{errors}\nFAILED: {}\n", file.display()))?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

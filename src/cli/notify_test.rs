@@ -1,0 +1,60 @@
+//! `notify-test`: a marked test through every channel of a receiver.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::bail;
+
+use super::{runtime, say};
+use crate::alert::{AlertName, Event, Reason, State};
+use crate::app;
+use crate::config::{Config, Severity};
+use crate::delivery::{Accepted, Parcel, SendError, Subject, notice, targets};
+use crate::notify::{self, Sender};
+use crate::time;
+
+pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(Config::load(file)?);
+    let Some((name, _)) = config.receivers.get_key_value(receiver) else {
+        let known: Vec<&str> = config.receivers.keys().map(|it| &**it).collect();
+        bail!("no receiver is called {receiver}; the configuration has: {}", known.join(", "));
+    };
+    let Some((platform, credential)) = config.credentials().next() else { bail!("no credential is configured") };
+    let now = time::now();
+    let event = Event {
+        name: AlertName::CredentialExpiring,
+        reason: Reason::Test,
+        severity: Severity::Info,
+        step: None,
+        at: now,
+        starts_at: now,
+        repeat: 0,
+        generation: 0,
+        previous_expiry: None,
+    };
+    let test = notice(Subject::Credential(platform, credential, &State::default()), &event);
+    let sender = Sender::new(config.clone())?;
+    let mut code = ExitCode::SUCCESS;
+    let mut text = String::new();
+    runtime()?.block_on(async {
+        for target in targets(&config, [name]) {
+            let Some(channel) = notify::channel(&config, &target) else { continue };
+            let id = notify::new_id(now);
+            let body =
+                notify::compose(channel, &target.recipient, &id, std::slice::from_ref(&test), &app::origin(&config), now)?;
+            let parcel = Parcel { id, target: target.clone(), body, attempts: 1, created_at: now };
+            match sender.send(&parcel).await {
+                Ok(Accepted(answer)) => writeln!(text, "ok      {target}: {answer}")?,
+                Err(SendError::Retry { why, .. } | SendError::GiveUp { why }) => {
+                    code = ExitCode::FAILURE;
+                    writeln!(text, "FAILED  {target}: {why}")?;
+                }
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    say(&text)?;
+    Ok(code)
+}

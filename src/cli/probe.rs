@@ -1,0 +1,236 @@
+//! `probe`: one shot over the configured credentials, with the exit codes of monitoring plugins.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::bail;
+use chrono::{DateTime, Utc};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::{runtime, say};
+use crate::config::{Config, Credential, Severity};
+use crate::metrics::{self, Format};
+use crate::observation::{Blame, Observation, Reading};
+use crate::probe::Prober;
+use crate::status::CredentialStatus;
+use crate::time;
+
+/// How the result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// The text format of Prometheus, e.g. for the textfile collector.
+    Prom,
+}
+
+/// The exit codes of monitoring plugins, mildest first: unknown is worse than a warning and milder than critical.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Ok,
+    Warning,
+    Unknown,
+    Critical,
+}
+
+impl Verdict {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Unknown => "UNKNOWN",
+            Self::Critical => "CRITICAL",
+        }
+    }
+
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+
+    fn of(credential: &Credential, observation: &Observation) -> Self {
+        let severity = match &observation.result {
+            Ok(Reading::Never) => credential.policy.never_expires,
+            Ok(Reading::ExpiresAt(at)) if *at <= observation.at => Some(Severity::Critical),
+            Ok(Reading::ExpiresAt(at)) => {
+                let left = *at - observation.at;
+                let crossed = credential.policy.steps.iter().rev().find(|it| left <= time::delta(it.before));
+                crossed.map(|it| it.severity)
+            }
+            Err(failure) => match failure.reason.blame() {
+                Blame::Rejected => Some(Severity::Critical),
+                Blame::Forbidden => Some(Severity::Warning),
+                Blame::Platform | Blame::Credential => return Self::Unknown,
+            },
+        };
+        match severity {
+            None | Some(Severity::Info) => Self::Ok,
+            Some(Severity::Warning) => Self::Warning,
+            Some(Severity::Critical) => Self::Critical,
+        }
+    }
+}
+
+/// One result, as `--output json` prints it; fields are only ever added.
+#[derive(Debug, Serialize)]
+struct Row {
+    platform: String,
+    credential: String,
+    verdict: &'static str,
+    expires_at: Option<DateTime<Utc>>,
+    days_left: Option<f64>,
+    never_expires: bool,
+    http_status: Option<u16>,
+    failure_reason: Option<&'static str>,
+    error: Option<String>,
+    took_seconds: f64,
+}
+
+type Probed = (Arc<Credential>, Observation, Verdict);
+
+pub(super) fn run(file: &Path, only: Option<&str>, output: Output) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(errors) => {
+            say(&format!("UNKNOWN: the configuration is not valid\n{errors}\n"))?;
+            return Ok(ExitCode::from(Verdict::Unknown.exit_code()));
+        }
+    };
+    let probed = runtime()?.block_on(probe(&config, only))?;
+    let text = match output {
+        Output::Table => table(&probed),
+        Output::Json => serde_json::to_string_pretty(&probed.iter().map(row).collect::<Vec<_>>())? + "\n",
+        Output::Prom => {
+            let mut text = String::new();
+            for (credential, observation, _) in &probed {
+                text += &metrics::probe_only(&status(credential, observation), observation.at, Format::Text)?;
+            }
+            text
+        }
+    };
+    say(&text)?;
+    let worst = probed.iter().map(|(.., verdict)| *verdict).max().unwrap_or(Verdict::Unknown);
+    Ok(ExitCode::from(worst.exit_code()))
+}
+
+async fn probe(config: &Config, only: Option<&str>) -> anyhow::Result<Vec<Probed>> {
+    let mut flying = tokio::task::JoinSet::new();
+    for platform in &config.platforms {
+        let wanted = |it: &&Arc<Credential>| only.is_none_or(|only| it.id.to_string() == only);
+        let credentials: Vec<Arc<Credential>> = platform.credentials.iter().filter(wanted).cloned().collect();
+        if credentials.is_empty() {
+            continue;
+        }
+        let prober = Arc::new(Prober::new(platform, config.global.probe_timeout)?);
+        let turns = Arc::new(tokio::sync::Semaphore::new(platform.max_concurrent_probes));
+        for credential in credentials {
+            let (prober, turns) = (prober.clone(), turns.clone());
+            flying.spawn(async move {
+                // The semaphore is never closed.
+                let _turn = turns.acquire().await;
+                let observation = prober.probe(&credential, time::now).await;
+                let verdict = Verdict::of(&credential, &observation);
+                (credential, observation, verdict)
+            });
+        }
+    }
+    if flying.is_empty() {
+        let known: Vec<String> = config.credentials().map(|(_, it)| it.id.to_string()).take(20).collect();
+        bail!("no credential is called {}; the configuration has: {}", only.unwrap_or("anything"), known.join(", "));
+    }
+    let mut probed = flying.join_all().await;
+    probed.sort_by(|(a, _, x), (b, _, y)| y.cmp(x).then_with(|| a.id.cmp(&b.id)));
+    Ok(probed)
+}
+
+fn table(probed: &[Probed]) -> String {
+    let rows: Vec<[String; 4]> = probed
+        .iter()
+        .map(|(credential, observation, verdict)| {
+            let (left, what) = match &observation.result {
+                Ok(Reading::Never) => ("never".to_owned(), "never expires".to_owned()),
+                Ok(Reading::ExpiresAt(at)) => {
+                    (days_left(*at, observation.at), format!("expires {}", at.format("%F %R UTC")))
+                }
+                Err(failure) => ("?".to_owned(), format!("{}: {}", failure.reason.label(), failure.message)),
+            };
+            [verdict.label().to_owned(), credential.id.to_string(), left, what]
+        })
+        .collect();
+    let mut width = [0; 3];
+    for row in &rows {
+        for (width, cell) in width.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for [verdict, id, left, what] in rows {
+        let _ = writeln!(text, "{verdict:<0$}  {id:<1$}  {left:>2$}  {what}", width[0], width[1], width[2]);
+    }
+    text
+}
+
+fn days_left(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let left = at - now;
+    match left.num_hours().abs() {
+        0..48 => format!("{} h", left.num_hours()),
+        _ => format!("{} d", left.num_days()),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a lifetime of 2^53 seconds does not occur")]
+fn row((credential, observation, verdict): &Probed) -> Row {
+    let expires_at = match observation.result {
+        Ok(Reading::ExpiresAt(at)) => Some(at),
+        Ok(Reading::Never) | Err(_) => None,
+    };
+    let failure = observation.result.as_ref().err();
+    Row {
+        platform: credential.id.platform.to_string(),
+        credential: credential.id.name.to_string(),
+        verdict: verdict.label(),
+        expires_at,
+        days_left: expires_at.map(|at| (at - observation.at).num_seconds() as f64 / 86_400.0),
+        never_expires: observation.result == Ok(Reading::Never),
+        http_status: observation.http_status,
+        failure_reason: failure.map(|it| it.reason.label()),
+        error: failure.map(|it| it.message.clone()),
+        took_seconds: observation.took.as_secs_f64(),
+    }
+}
+
+fn status(credential: &Credential, observation: &Observation) -> CredentialStatus {
+    let failure = observation.result.as_ref().err();
+    let reading = observation.result.as_ref().ok().copied().or(failure.and_then(|it| it.reading));
+    CredentialStatus {
+        id: credential.id.clone(),
+        kind: credential.kind.label(),
+        team: credential.team.clone(),
+        labels: credential.labels.clone(),
+        used_by: credential.used_by.clone(),
+        renewal_note: credential.renewal_note.clone(),
+        policy: credential.policy.clone(),
+        key_id: observation.key_id.clone(),
+        reading,
+        observed_at: reading.map(|_| observation.at),
+        last_run: Some(observation.at),
+        last_success: failure.is_none().then_some(observation.at),
+        next_run: None,
+        interval: credential.schedule.longest_gap(),
+        took: observation.took,
+        http_status: observation.http_status,
+        failure: failure.map(|it| (it.reason, it.message.clone())),
+        probes_total: 1,
+        probe_failures_total: u64::from(failure.is_some()),
+        alerts: Vec::new(),
+    }
+}

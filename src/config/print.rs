@@ -1,0 +1,283 @@
+//! Writes the configuration in effect as YAML, for the page that shows it.
+//!
+//! What is inherited is written where it applies, and defaults are written out. Every text stands in double quotes
+//! as in JSON, which YAML reads the same, so no text can become something else. Values of headers are replaced.
+
+use std::fmt::{Display, Write};
+
+use super::{
+    Config, Credential, CredentialKind, EmailConfig, Platform, Policy, Receiver, SecretSource,
+    Severity, SmtpEncryption, Step, TlsConfig, TlsVerify, WebhookConfig,
+};
+use crate::schedule::{Schedule, format_duration};
+
+/// What stands for a value that could be a secret.
+const HIDDEN: &str = "<secret>";
+
+/// Lines of YAML with their indentation.
+struct Page {
+    text: String,
+    /// Two blanks each.
+    depth: usize,
+    /// The next line begins an entry of a list.
+    entry: bool,
+}
+
+pub(super) fn print(config: &Config) -> String {
+    let mut page = Page { text: String::new(), depth: 0, entry: false };
+    page.map("global", |page| {
+        page.line("probe_timeout", format_duration(config.global.probe_timeout));
+        if let Some(url) = &config.global.external_url {
+            page.text("external_url", url);
+        }
+    });
+    page.list("platforms", &config.platforms, |page, it| platform(page, it));
+    if let Some(receiver) = &config.default_receiver {
+        page.map("route", |page| {
+            page.text("receiver", receiver);
+            page.line("group_wait", format_duration(config.group_wait));
+        });
+    }
+    page.list("receivers", config.receivers.values(), |page, it| receiver(page, it));
+    page.map("storage", |page| page.text("path", config.storage_path.display()));
+    page.text
+}
+
+impl Page {
+    fn line(&mut self, key: &str, value: impl Display) {
+        let dash = if self.entry { "- " } else { "" };
+        let indent = 2 * self.depth - dash.len();
+        self.entry = false;
+        let _ = writeln!(self.text, "{:indent$}{dash}{key}: {value}", "");
+    }
+
+    fn text(&mut self, key: &str, value: impl Display) {
+        self.line(key, quoted(&value.to_string()));
+    }
+
+    fn texts(&mut self, key: &str, values: impl IntoIterator<Item = impl Display>) {
+        let values: Vec<String> = values.into_iter().map(|it| quoted(&it.to_string())).collect();
+        if !values.is_empty() {
+            self.line(key, format_args!("[{}]", values.join(", ")));
+        }
+    }
+
+    fn text_map<'a>(
+        &mut self,
+        key: &str,
+        entries: impl IntoIterator<Item = (&'a String, &'a str)>,
+    ) {
+        let entries: Vec<String> = entries
+            .into_iter()
+            .map(|(name, value)| format!("{}: {}", quoted(name), quoted(value)))
+            .collect();
+        if !entries.is_empty() {
+            self.line(key, format_args!("{{{}}}", entries.join(", ")));
+        }
+    }
+
+    fn open(&mut self, key: &str) {
+        let dash = if self.entry { "- " } else { "" };
+        let indent = 2 * self.depth - dash.len();
+        self.entry = false;
+        let _ = writeln!(self.text, "{:indent$}{dash}{key}:", "");
+    }
+
+    fn map(&mut self, key: &str, fill: impl FnOnce(&mut Self)) {
+        self.open(key);
+        self.depth += 1;
+        fill(self);
+        self.depth -= 1;
+    }
+
+    fn list<T>(
+        &mut self,
+        key: &str,
+        items: impl IntoIterator<Item = T>,
+        mut fill: impl FnMut(&mut Self, T),
+    ) {
+        let mut items = items.into_iter().peekable();
+        if items.peek().is_none() {
+            return;
+        }
+        self.open(key);
+        // The key, the dash in front of an entry, and the entry behind the dash.
+        self.depth += 2;
+        for item in items {
+            self.entry = true;
+            fill(self, item);
+        }
+        self.depth -= 2;
+    }
+
+    fn secret(&mut self, key: &str, source: &SecretSource) {
+        match source {
+            SecretSource::File(path) => self.text(&format!("{key}_file"), path.display()),
+            SecretSource::Env(name) => self.text(&format!("{key}_env"), name),
+        }
+    }
+
+    fn headers(&mut self, headers: &[(String, String)]) {
+        self.text_map("http_headers", headers.iter().map(|(name, _)| (name, HIDDEN)));
+    }
+}
+
+fn platform(page: &mut Page, it: &Platform) {
+    page.text("name", &it.name);
+    page.texts("urls", &it.urls);
+    if it.urls.iter().any(|url| url.starts_with("http:")) {
+        page.line("allow_http", true);
+    }
+    tls(page, &it.tls);
+    if let Some(proxy) = &it.proxy_url {
+        page.text("proxy_url", proxy);
+    }
+    page.line("max_concurrent_probes", it.max_concurrent_probes);
+    page.headers(&it.http_headers);
+    steps(page, &it.policy.steps);
+    policy(page, &it.policy);
+    page.texts("receivers", &it.receivers);
+    page.list("credentials", &it.credentials, |page, credential| {
+        self::credential(page, credential, it)
+    });
+}
+
+fn policy(page: &mut Page, it: &Policy) {
+    page.map("policy", |page| {
+        page.line("never_expires", it.never_expires.map_or("ignore", Severity::label));
+        page.line("failures_before_alert", it.failures_before_alert);
+        page.map("repeat", |page| {
+            for severity in Severity::ALL.into_iter().rev() {
+                let never = || "never".to_owned();
+                page.line(
+                    severity.label(),
+                    it.repeat.of(severity).map_or_else(never, format_duration),
+                );
+            }
+        });
+    });
+}
+
+fn steps(page: &mut Page, steps: &[Step]) {
+    page.list("steps", steps, |page, step| {
+        page.line("before", format_duration(step.before));
+        page.line("severity", step.severity.label());
+    });
+}
+
+fn credential(page: &mut Page, it: &Credential, platform: &Platform) {
+    page.text("name", &it.id.name);
+    let CredentialKind::ApiKey(source) = &it.kind;
+    page.secret("api_key", source);
+    match &it.schedule {
+        Schedule::Every(every) => page.line("schedule", format_duration(*every)),
+        Schedule::Cron(cron) => {
+            page.text("schedule", cron.text());
+            page.text("timezone", cron.zone());
+        }
+    }
+    if it.policy.steps != platform.policy.steps {
+        steps(page, &it.policy.steps);
+    }
+    if let Some(team) = &it.team {
+        page.text("team", team);
+    }
+    page.texts("used_by", &it.used_by);
+    if let Some(note) = &it.renewal_note {
+        page.text("renewal_note", note);
+    }
+    page.text_map("labels", it.labels.iter().map(|(name, value)| (name, value.as_str())));
+    page.texts("receivers", &it.receivers);
+}
+
+fn receiver(page: &mut Page, it: &Receiver) {
+    page.text("name", &it.name);
+    page.list("email_configs", &it.emails, email);
+    page.list("webhook_configs", &it.webhooks, webhook);
+}
+
+fn email(page: &mut Page, it: &EmailConfig) {
+    page.texts("to", &it.to);
+    page.text("from", &it.from);
+    if let Some(reply_to) = &it.reply_to {
+        page.text("reply_to", reply_to);
+    }
+    let EmailConfig { host, port, .. } = it;
+    let smarthost =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    page.text("smarthost", smarthost);
+    let encryption = match it.encryption {
+        SmtpEncryption::Starttls => "starttls",
+        SmtpEncryption::Implicit => "implicit",
+        SmtpEncryption::None => "none",
+    };
+    page.line("tls", encryption);
+    if let Some(hello) = &it.hello {
+        page.text("hello", hello);
+    }
+    if let Some(auth) = &it.auth {
+        page.text("auth_username", &auth.username);
+        page.secret("auth_password", &auth.password);
+    }
+    tls(page, &it.tls);
+    page.line("timeout", format_duration(it.timeout));
+}
+
+fn webhook(page: &mut Page, it: &WebhookConfig) {
+    page.secret("url", &it.url);
+    page.line("format", "generic");
+    let paths = it.signing_secrets.iter().filter_map(|source| match source {
+        SecretSource::File(path) => Some(path.display()),
+        SecretSource::Env(_) => None,
+    });
+    page.texts("signing_secret_files", paths);
+    page.line("allow_http", it.allow_http);
+    page.line("timeout", format_duration(it.timeout));
+    let plain = it.authorization.is_none() && it.proxy_url.is_none() && it.http_headers.is_empty();
+    if plain && it.tls == TlsConfig::default() {
+        return;
+    }
+    page.map("http_config", |page| {
+        if let Some((scheme, source)) = &it.authorization {
+            page.map("authorization", |page| {
+                page.text("type", scheme);
+                page.secret("credentials", source);
+            });
+        }
+        tls(page, &it.tls);
+        if let Some(proxy) = &it.proxy_url {
+            page.text("proxy_url", proxy);
+        }
+        page.headers(&it.http_headers);
+    });
+}
+
+fn tls(page: &mut Page, it: &TlsConfig) {
+    if *it == TlsConfig::default() {
+        return;
+    }
+    page.map("tls_config", |page| {
+        if let Some(path) = &it.ca_file {
+            page.text("ca_file", path.display());
+        }
+        if let Some((certificate, key)) = &it.identity {
+            page.text("cert_file", certificate.display());
+            page.text("key_file", key.display());
+        }
+        if let Some(name) = &it.server_name {
+            page.text("server_name", name);
+        }
+        match &it.verify {
+            TlsVerify::Full => {}
+            TlsVerify::None => page.line("insecure_skip_verify", true),
+            TlsVerify::Fingerprint(bytes) => {
+                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                page.text("fingerprint_sha256", digits);
+            }
+        }
+    });
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,216 @@
+//! Receivers: mail and webhook channels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lettre::Address;
+use lettre::message::Mailbox;
+
+use super::check::{self, SecretKind};
+use super::decode::{name, proxy};
+use super::problems::show;
+use super::reader::{Fields, Item, Reader};
+use super::{EmailConfig, Receiver, SmtpAuth, SmtpEncryption, WebhookConfig};
+
+/// The port on which mail servers speak TLS from the first byte.
+const SMTPS_PORT: u16 = 465;
+
+/// The most signing secrets of one webhook: the new one, the old one, and some for long rotations.
+const SIGNING_SECRETS_MAX: usize = 4;
+
+/// All receivers by name. A receiver that is itself wrong is in here too, so that naming it is no second problem.
+pub(super) fn receivers(
+    reader: &mut Reader,
+    root: &Fields<'_>,
+) -> BTreeMap<Arc<str>, Arc<Receiver>> {
+    let mut names = BTreeSet::new();
+    let mut receivers = BTreeMap::new();
+    for fields in reader.many(root, "receivers").unwrap_or_default() {
+        let name = name(reader, &fields, "receiver", &mut names);
+        let emails = reader.many(&fields, "email_configs").unwrap_or_default();
+        let emails: Vec<_> = emails.iter().filter_map(|it| email(reader, it)).collect();
+        let webhooks = reader.many(&fields, "webhook_configs").unwrap_or_default();
+        let webhooks: Vec<_> = webhooks.iter().filter_map(|it| webhook(reader, it)).collect();
+        if !fields.has("email_configs") && !fields.has("webhook_configs") {
+            let message = "has no channel, so it reaches nobody".to_owned();
+            reader.problems.add(
+                fields.place,
+                &fields.path,
+                message,
+                "give it `email_configs` or `webhook_configs`",
+            );
+        }
+        if let Some(name) = name {
+            receivers.insert(Arc::clone(&name), Arc::new(Receiver { name, emails, webhooks }));
+        }
+    }
+    receivers
+}
+
+fn email(reader: &mut Reader, fields: &Fields<'_>) -> Option<EmailConfig> {
+    let mut to = Vec::new();
+    for (item, text) in reader.texts(fields, "to") {
+        if text.parse::<Address>().is_err() {
+            let message = format!("{} is not an email address", show(text));
+            reader.problem(&item, message, "for example ops@example.org, without a name");
+        } else {
+            to.push(text.to_owned());
+        }
+    }
+    let from = fields.get("from").and_then(|it| mailbox(reader, &it));
+    let reply_to = fields.get("reply_to").and_then(|it| mailbox(reader, &it));
+    let server = fields.get("smarthost").and_then(|it| smarthost(reader, &it));
+    let encryption = encryption(reader, fields, server.as_ref().map(|(_, port)| *port));
+    let hello = reader.text(fields, "hello").map(str::to_owned);
+    let tls = check::tls(reader, fields);
+    let auth = auth(reader, fields);
+    if auth.is_some() && encryption == Some(SmtpEncryption::None) {
+        let path = &fields.path;
+        reader.problems.warn(format!("{path}.tls: the password crosses the network unencrypted"));
+    }
+    let timeout = reader.duration(fields, "timeout");
+    let (host, port) = server?;
+    Some(EmailConfig {
+        to,
+        from: from?,
+        reply_to,
+        host,
+        port,
+        hello,
+        encryption: encryption?,
+        tls,
+        auth,
+        timeout: timeout?,
+    })
+}
+
+fn mailbox(reader: &mut Reader, item: &Item<'_>) -> Option<String> {
+    let text = reader.text_of(item)?;
+    if text.parse::<Mailbox>().is_ok() {
+        return Some(text.to_owned());
+    }
+    let message = format!("{} is not an email address", show(text));
+    reader.problem(
+        item,
+        message,
+        "for example ece-expiry@example.org, or `ECE expiry <ece-expiry@example.org>`",
+    );
+    None
+}
+
+/// Host and port; an IPv6 address stands in brackets, which are taken off.
+fn smarthost(reader: &mut Reader, item: &Item<'_>) -> Option<(String, u16)> {
+    let text = reader.text_of(item)?;
+    let parts = text.rsplit_once(':').and_then(|(host, port)| {
+        let port = port.parse::<u16>().ok().filter(|it| 0 < *it)?;
+        let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        let valid = match bare {
+            Some(bare) => bare.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => {
+                let word = |char: char| char.is_ascii_alphanumeric() || "-._".contains(char);
+                !host.is_empty() && host.chars().all(word)
+            }
+        };
+        valid.then(|| (bare.unwrap_or(host).to_owned(), port))
+    });
+    if parts.is_none() {
+        let message = format!("{} is not `host:port`", show(text));
+        reader.problem(item, message, "for example smtp.example.org:587");
+    }
+    parts
+}
+
+fn encryption(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    port: Option<u16>,
+) -> Option<SmtpEncryption> {
+    if !fields.has("tls") {
+        let implicit = port == Some(SMTPS_PORT);
+        return Some(if implicit { SmtpEncryption::Implicit } else { SmtpEncryption::Starttls });
+    }
+    match reader.choice(fields, "tls")? {
+        "implicit" => Some(SmtpEncryption::Implicit),
+        "none" => Some(SmtpEncryption::None),
+        _ => Some(SmtpEncryption::Starttls),
+    }
+}
+
+fn auth(reader: &mut Reader, fields: &Fields<'_>) -> Option<SmtpAuth> {
+    let keys = ("auth_password_file", "auth_password_env");
+    let username = reader.text(fields, "auth_username");
+    let password = check::secret(reader, fields, keys, SecretKind::Password);
+    let has_password = fields.has(keys.0) || fields.has(keys.1);
+    let (message, hint) = match (fields.has("auth_username"), has_password) {
+        (true, false) => ("`auth_username` needs a password", "set `auth_password_file`"),
+        (false, true) => ("the password needs a user name", "set `auth_username`"),
+        _ => return Some(SmtpAuth { username: username?.to_owned(), password: password? }),
+    };
+    reader.problems.add(fields.place, &fields.path, message.to_owned(), hint);
+    None
+}
+
+fn webhook(reader: &mut Reader, fields: &Fields<'_>) -> Option<WebhookConfig> {
+    let allow_http = reader.flag(fields, "allow_http");
+    let kind = if allow_http { SecretKind::AnyUrl } else { SecretKind::HttpsUrl };
+    let url = check::secret(reader, fields, ("url_file", "url_env"), kind);
+    if !fields.has("url_file") && !fields.has("url_env") && !fields.has_unknown("url") {
+        let message = "needs `url_file` or `url_env`".to_owned();
+        reader.problems.add(
+            fields.place,
+            &fields.path,
+            message,
+            "for example `url_file: secrets/hook-url`",
+        );
+    }
+    reader.choice(fields, "format");
+    let mut signing_secrets = Vec::new();
+    for (item, _) in reader.texts(fields, "signing_secret_files") {
+        signing_secrets.extend(check::secret_file(reader, &item, SecretKind::Signing));
+    }
+    if SIGNING_SECRETS_MAX < signing_secrets.len()
+        && let Some(item) = fields.get("signing_secret_files")
+    {
+        let message = format!(
+            "has {} files; at most {SIGNING_SECRETS_MAX} are allowed",
+            signing_secrets.len()
+        );
+        reader.problem(&item, message, "remove the oldest");
+    }
+    let timeout = reader.duration(fields, "timeout");
+    let mut webhook = WebhookConfig {
+        url: url?,
+        allow_http,
+        signing_secrets,
+        tls: super::TlsConfig::default(),
+        authorization: None,
+        proxy_url: None,
+        http_headers: Vec::new(),
+        timeout: timeout?,
+    };
+    if let Some(http) = reader.one(fields, "http_config") {
+        webhook.tls = check::tls(reader, &http);
+        webhook.proxy_url = proxy(reader, &http);
+        webhook.http_headers = check::headers(reader, &http);
+        webhook.authorization =
+            reader.one(&http, "authorization").and_then(|it| authorization(reader, &it));
+    }
+    Some(webhook)
+}
+
+fn authorization(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+) -> Option<(String, super::SecretSource)> {
+    let scheme = reader.text(fields, "type");
+    let credentials = fields.get("credentials_file");
+    let credentials = credentials.and_then(|it| check::secret_file(reader, &it, SecretKind::Token));
+    let scheme = scheme?;
+    if !scheme.chars().all(|char| char.is_ascii_alphanumeric() || char == '-') {
+        let item = fields.get("type")?;
+        let message = format!("{} is not a scheme", show(scheme));
+        reader.problem(&item, message, "one word, for example Bearer");
+        return None;
+    }
+    Some((scheme.to_owned(), credentials?))
+}

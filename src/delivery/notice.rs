@@ -1,0 +1,170 @@
+//! From an event to what is owed: who is told, what the message can say, and the key that makes it unique. Pure.
+
+use chrono::{DateTime, Utc};
+
+use super::{Integration, Notice, NoticeCredential, NoticeProbe, Owed, Target};
+use crate::alert::{AlertName, Event, PlatformState, Reason, State, Status};
+use crate::config::{Config, Credential, Platform};
+use crate::observation::{FailureReason, Reading};
+use crate::time;
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// A credential in its next state.
+    Credential(&'a Platform, &'a Credential, &'a State),
+    /// A platform in its next state, and the credential whose probe decided.
+    Platform(&'a Platform, &'a PlatformState, &'a State),
+}
+
+impl Subject<'_> {
+    fn receivers(&self) -> &[std::sync::Arc<str>] {
+        match self {
+            Self::Credential(_, credential, _) => &credential.receivers,
+            Self::Platform(platform, ..) => &platform.receivers,
+        }
+    }
+
+    /// The subject's name in keys: names hold no `/`, so two subjects never share one.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Credential(_, credential, _) => credential.id.to_string(),
+            Self::Platform(platform, ..) => platform.name.to_string(),
+        }
+    }
+}
+
+/// Every channel and recipient of the named receivers, in the order of the file.
+pub fn targets<'a>(config: &Config, receivers: impl IntoIterator<Item = &'a std::sync::Arc<str>>) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for receiver in receivers.into_iter().filter_map(|name| config.receivers.get(name)) {
+        let mut add = |integration, index: usize, recipient: &str| {
+            targets.push(Target {
+                receiver: receiver.name.clone(),
+                integration,
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                recipient: recipient.to_owned(),
+            });
+        };
+        for (index, email) in receiver.emails.iter().enumerate() {
+            email.to.iter().for_each(|recipient| add(Integration::Email, index, recipient));
+        }
+        (0..receiver.webhooks.len()).for_each(|index| add(Integration::Webhook, index, ""));
+    }
+    targets
+}
+
+/// What an event calls for: one obligation per channel and recipient of its receivers.
+pub fn owed(config: &Config, subject: Subject<'_>, event: &Event, now: DateTime<Utc>) -> Vec<Owed> {
+    let notice = notice(subject, event);
+    let thread = format!("{} {}", subject.key(), slot(event.name));
+    // An escalation that is announced again is the same fact as the first announcement of that step.
+    let what = match event.reason {
+        Reason::New | Reason::Escalated => "firing".to_owned(),
+        Reason::Repeat => format!("repeat-{}", event.repeat),
+        other => other.label().to_owned(),
+    };
+    let step = event.step.map_or(0, |it| it.as_secs());
+    let key = format!(
+        "{} {} g{} s{step} {} {what}",
+        subject.key(),
+        event.name.label(),
+        event.generation,
+        time::to_ms(event.starts_at)
+    );
+    let wait = |target: &Target| match target.integration {
+        Integration::Email => config.group_wait,
+        Integration::Webhook => std::time::Duration::ZERO,
+    };
+    targets(config, subject.receivers())
+        .into_iter()
+        .map(|target| Owed {
+            key: key.clone(),
+            thread: thread.clone(),
+            status: event.reason.status(),
+            not_before: time::add(now, wait(&target)),
+            notice: notice.clone(),
+            target,
+        })
+        .collect()
+}
+
+/// The slot of an alert: alerts of one slot take each other's place.
+fn slot(name: AlertName) -> &'static str {
+    match name {
+        AlertName::CredentialExpiring | AlertName::CredentialExpired | AlertName::CredentialNeverExpires => "lifetime",
+        AlertName::CredentialRejected | AlertName::CredentialForbidden | AlertName::CredentialExpiryUnknown => "access",
+        AlertName::PlatformUnreachable => "unreachable",
+        AlertName::PlatformClockSkew => "skew",
+    }
+}
+
+/// Everything that a message about the event can say.
+pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
+    let (platform, policy, probed) = match subject {
+        Subject::Credential(platform, credential, state) => (platform, &credential.policy, state),
+        Subject::Platform(platform, _, state) => (platform, &platform.policy, state),
+    };
+    let next_repeat = match event.reason.status() {
+        Status::Firing => policy.repeat.of(event.severity).map(|interval| time::add(event.at, interval)),
+        Status::Resolved => None,
+    };
+    Notice {
+        alert: event.name.label().to_owned(),
+        reason: event.reason.label().to_owned(),
+        severity: event.severity.label().to_owned(),
+        at: event.at,
+        starts_at: event.starts_at,
+        repeat: event.repeat,
+        generation: event.generation,
+        step_seconds: event.step.map(|it| it.as_secs()),
+        previous_expiry: event.previous_expiry,
+        platform: platform.name.to_string(),
+        platform_url: platform.urls.first().cloned().unwrap_or_default(),
+        credential: match subject {
+            Subject::Credential(_, credential, state) => Some(notice_credential(credential, state)),
+            Subject::Platform(..) => None,
+        },
+        next_repeat,
+        probe: NoticeProbe {
+            success: probed.last_run.is_some() && probed.failure.is_none(),
+            last_run_at: probed.last_run,
+            last_success_at: probed.last_success,
+            http_status: probed.http_status,
+            failure_reason: probed.failure.as_ref().map(|(reason, _)| reason.label().to_owned()),
+            error: probed.failure.as_ref().map(|(_, message)| message.clone()),
+        },
+        clock_skew_seconds: match subject {
+            Subject::Platform(_, state, _) => state.clock_skew.map(|it| it.num_seconds()),
+            Subject::Credential(..) => None,
+        },
+    }
+}
+
+fn notice_credential(credential: &Credential, state: &State) -> NoticeCredential {
+    let (expiry_state, expires_at) = match (state.reading, &state.failure) {
+        (Some(Reading::ExpiresAt(at)), _) => ("dated", Some(at)),
+        (Some(Reading::Never), _) => ("never", None),
+        (None, Some((FailureReason::HeaderMissing, _))) => ("not_reported", None),
+        (None, Some((FailureReason::HeaderInvalid, _))) => ("unparsable", None),
+        (None, Some(_) | None) => ("unknown", None),
+    };
+    NoticeCredential {
+        name: credential.id.name.to_string(),
+        kind: credential.kind.label().to_owned(),
+        key_id: state.key_id.clone(),
+        team: credential.team.clone(),
+        used_by: credential.used_by.clone(),
+        renewal_note: credential.renewal_note.clone(),
+        labels: credential.labels.clone(),
+        expiry_state: expiry_state.to_owned(),
+        expires_at,
+        observed_at: state.observed_at,
+    }
+}
+
+/// The notice that ends an alert because its subject is no longer configured, made from the last one that was sent:
+/// the configuration no longer knows whom to tell.
+pub fn ended(last: Notice, now: DateTime<Utc>) -> Notice {
+    Notice { reason: Reason::Removed.label().to_owned(), at: now, next_repeat: None, ..last }
+}

@@ -1,0 +1,247 @@
+//! The whole product with no ECE at hand: a simulated ECE over TLS, a mailbox, a webhook sink, and the real program.
+//!
+//! Nothing here knows how the program works: it writes a configuration file and key files as a user would, and then
+//! only changes the simulated platform, so that a step is crossed and a key is renewed while somebody watches.
+
+use std::fmt::Write as _;
+use std::fs::Permissions;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::sim::{
+    CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, MailTls, Mailbox,
+    MailboxOptions, On, SimKey, Sink, SinkOptions,
+};
+use crate::time;
+
+/// When the demonstration renews a key.
+const RENEWS_AFTER: Duration = Duration::from_secs(40);
+
+/// When a key crosses its next step.
+const CROSSES_AFTER: TimeDelta = TimeDelta::seconds(25);
+
+/// When a key expires.
+const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(60);
+
+/// A running demonstration; dropping it stops the simulated servers and deletes its folder.
+#[derive(Debug)]
+pub struct Demo {
+    ece: Ece,
+    /// A coordinator of the second platform that answers nothing but 502.
+    broken: Ece,
+    mailbox: Mailbox,
+    sink: Sink,
+    desk: Desk,
+    folder: Folder,
+}
+
+/// A folder that is deleted at the end.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left behind in the folder for temporary files harms nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// One key of the cast.
+struct Part {
+    name: &'static str,
+    team: &'static str,
+    used_by: &'static str,
+    expires: Expires,
+    act: Act,
+}
+
+/// What is special about a key.
+enum Act {
+    Healthy,
+    Revoked,
+    Garbage,
+    Forbidden,
+}
+
+fn cast(now: DateTime<Utc>) -> Vec<Part> {
+    let days = |days| Expires::At(now + TimeDelta::days(days) + TimeDelta::hours(5));
+    let part = |name, team, used_by, expires, act| Part { name, team, used_by, expires, act };
+    vec![
+        part("backup", "storage", "Nightly snapshots", days(83), Act::Healthy),
+        part("monitoring", "platform", "Metricbeat of ECE", days(61), Act::Healthy),
+        part("ci-deployer", "platform", "Deployment pipeline", days(24), Act::Healthy),
+        part("billing-report", "finance", "Monthly chargeback", days(11), Act::Healthy),
+        part("terraform", "platform", "Terraform pipelines", days(5), Act::Healthy),
+        part(
+            "log-shipper",
+            "platform",
+            "Audit log export",
+            Expires::At(now + TimeDelta::days(7) + CROSSES_AFTER),
+            Act::Healthy,
+        ),
+        part("hotfix", "platform", "Emergency fixes", Expires::At(now + EXPIRES_AFTER), Act::Healthy),
+        part("sandbox", "dev", "Experiments", Expires::At(now - TimeDelta::days(2)), Act::Healthy),
+        part("break-glass", "security", "Emergency access", Expires::Never, Act::Healthy),
+        part("old-laptop", "dev", "Nobody knows", days(40), Act::Revoked),
+        part("gateway", "network", "API gateway", days(50), Act::Garbage),
+        part("viewer", "support", "Support portal", days(35), Act::Forbidden),
+    ]
+}
+
+impl Demo {
+    /// Starts the simulated servers and writes the configuration.
+    ///
+    /// # Errors
+    /// A port cannot be had, or the folder for temporary files cannot be written.
+    pub async fn start(now: DateTime<Utc>) -> anyhow::Result<Self> {
+        let folder = Folder(std::env::temp_dir().join(format!("ece-expiry-demo-{}", std::process::id())));
+        std::fs::create_dir_all(&folder.0).with_context(|| format!("cannot create {}", folder.0.display()))?;
+        std::fs::set_permissions(&folder.0, Permissions::from_mode(0o700)).context("cannot protect the folder")?;
+        let certificates = Certificates::make(&CertificateOptions::default())?;
+        let tls = Some(certificates.clone());
+        let ece = Ece::start(EceOptions { tls: tls.clone(), ..EceOptions::default() }).await?;
+        let broken = Ece::start(EceOptions { tls, ..EceOptions::default() }).await?;
+        broken.set_fault(On::Everyone, Fault::Html502)?;
+        let login = Some(("ece-expiry".to_owned(), "demo-password".to_owned()));
+        let mail_tls = MailTls::StartTls(certificates.clone());
+        let mailbox = Mailbox::start(MailboxOptions { tls: mail_tls, login, ..MailboxOptions::default() }).await?;
+        let sink = Sink::start(SinkOptions::default()).await?;
+        let desk = Desk::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &mailbox, &sink).await?;
+        let demo = Self { ece, broken: broken, mailbox, sink, desk, folder };
+        demo.write("ca.pem", certificates.ca_pem())?;
+        demo.write("smtp-password", "demo-password")?;
+        demo.write("hook-url", &format!("{}/hook", demo.sink.url().trim_end_matches('/')))?;
+        demo.write("hook-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")?;
+        let credentials = demo.stage(now)?;
+        demo.write("config.yml", &demo.config(&credentials))?;
+        Ok(demo)
+    }
+
+    /// The configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.0.join("config.yml")
+    }
+
+    /// The folder of the store.
+    pub fn storage_path(&self) -> PathBuf {
+        self.folder.0.join("store")
+    }
+
+    /// The page with the mails and webhooks that arrived.
+    pub fn desk_url(&self) -> String {
+        self.desk.url()
+    }
+
+    /// The simulated ECE.
+    pub fn ece_url(&self) -> String {
+        self.ece.url()
+    }
+
+    /// The mailbox.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// The webhook sink.
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// What will happen while somebody watches.
+    pub fn programme() -> String {
+        format!(
+            "in {} s log-shipper crosses its 7-day step, in {} s hotfix expires, in {} s terraform is renewed",
+            CROSSES_AFTER.num_seconds(),
+            EXPIRES_AFTER.num_seconds(),
+            RENEWS_AFTER.as_secs()
+        )
+    }
+
+    /// Renews the key `terraform` after a while: a new key with a later expiry takes the place of the old in its file.
+    ///
+    /// # Errors
+    /// The key file cannot be written.
+    pub async fn play(&self) -> anyhow::Result<()> {
+        time::sleep(RENEWS_AFTER).await;
+        let renewed = self.ece.renew("terraform")?;
+        self.write("key-terraform", &renewed)
+    }
+
+    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.folder.0.join(name);
+        write_private(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Makes the keys, and writes the part of the configuration that names them.
+    fn stage(&self, now: DateTime<Utc>) -> anyhow::Result<String> {
+        let mut yaml = String::new();
+        for part in cast(now) {
+            let mut key = SimKey::new(part.team, part.name, part.expires);
+            if let Act::Garbage = part.act {
+                key = key.with_header(HeaderMode::Raw(vec![b"soon".to_vec()]));
+            }
+            let encoded = self.ece.add_key(key);
+            match part.act {
+                Act::Healthy | Act::Garbage => {}
+                Act::Revoked => self.ece.revoke(part.name)?,
+                Act::Forbidden => self.ece.set_fault(On::Key(part.name), Fault::Forbidden)?,
+            }
+            let file = format!("key-{}", part.name);
+            self.write(&file, &encoded)?;
+            let _ = write!(
+                yaml,
+                "\n      - {{name: {}, api_key_file: {file}, team: {}, used_by: \"{}\",\n         \
+                 renewal_note: \"Put the new key into Vault at kv/ece/{}\"}}",
+                part.name, part.team, part.used_by, part.name
+            );
+        }
+        self.write("key-remote", "ZGVtbzpub3QtYS1rZXk6bm90LWEtc2VjcmV0")?;
+        Ok(yaml)
+    }
+
+    fn config(&self, credentials: &str) -> String {
+        format!(
+            r#"# Written by `ece-expiry-exporter demo`; gone when it stops.
+global: {{schedule: 5s}}
+platforms:
+  - name: prod
+    urls: ["{prod}"]
+    tls_config: {{ca_file: ca.pem}}
+    credentials:{credentials}
+  - name: remote
+    urls: ["{remote}"]
+    tls_config: {{ca_file: ca.pem}}
+    credentials:
+      - {{name: mirror, api_key_file: key-remote, team: platform, used_by: "Cross-site replication"}}
+route: {{receiver: on-call, group_wait: 3s}}
+receivers:
+  - name: on-call
+    email_configs:
+      - {{to: [on-call@example.org], from: "ECE expiry <ece-expiry@example.org>", smarthost: "{smtp}",
+         auth_username: ece-expiry, auth_password_file: smtp-password, tls_config: {{ca_file: ca.pem}}}}
+    webhook_configs:
+      - {{url_file: hook-url, signing_secret_files: [hook-secret]}}
+"#,
+            prod = self.ece.url(),
+            remote = self.broken.url(),
+            smtp = self.mailbox.addr(),
+        )
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    // Written beside and renamed, so that a probe never reads half a key.
+    let beside = path.with_extension("new");
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(beside, path)
+}

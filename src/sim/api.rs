@@ -1,0 +1,376 @@
+//! The HTTP calls of the simulated ECE, its errors, and its ways to fail.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER,
+};
+use axum::http::response::Builder;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, SecondsFormat, Utc};
+use hyper::body::{Frame, Incoming};
+use serde_json::{Value, json};
+
+use super::ece::{Coordinator, HeaderPath};
+use super::listener::Reset;
+use super::world::{ErrorBody, Expires, Fault, Role, SimKey, Works, World};
+
+const EXPIRATION: &str = "x-elastic-api-key-expiration";
+
+/// The pause between two bytes of a slow body.
+const SLOW_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause before a body breaks off, so that what was sent until then leaves first.
+const BREAK_PAUSE: Duration = Duration::from_millis(20);
+
+/// A huge body goes out in pieces of 64 KiB.
+const HUGE_PIECE: usize = 64 * 1024;
+
+/// The size of a huge body: 10 MB.
+const HUGE_BYTES: usize = 160 * HUGE_PIECE;
+
+const INVALID: (&str, &str) = ("root.unauthenticated", "The supplied authentication is invalid");
+const MISSING: (&str, &str) = (
+    "root.unauthenticated",
+    "The resource requires authentication, which was not supplied with the request",
+);
+const FORBIDDEN: (&str, &str) = (
+    "root.unauthorized.rbac",
+    "The supplied authentication is not authorized to access this resource. Reason: [Missing required permissions].",
+);
+const NO_KEY: (&str, &str) = ("api_keys.key_not_found", "The {api_key_id} can't be found.");
+const NO_AUTH_CLUSTER: (&str, &str) = (
+    "authc.no_authentication_cluster",
+    "The administrator needs to configure the authentication cluster.",
+);
+const AUTH_CLUSTER_ERROR: (&str, &str) = (
+    "authc.authentication_cluster_error",
+    "The authentication cluster failed to process the request.",
+);
+const NOT_FOUND: (&str, &str) =
+    ("root.resource_not_found", "The requested resource could not be found");
+const NOT_ALLOWED: (&str, &str) =
+    ("root.method_not_allowed", "HTTP method not allowed, supported methods: GET");
+
+const HTML_LOGIN: &str =
+    "<!doctype html><title>Sign in</title><h1>Sign in</h1><form method=post></form>\n";
+const HTML_BAD_GATEWAY: &str = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n";
+
+/// Answers one request; an error ends the connection without an answer.
+pub(super) async fn answer(
+    coordinator: Arc<Coordinator>,
+    reset: Reset,
+    request: Request<Incoming>,
+) -> io::Result<Response<Body>> {
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    coordinator.count(request.uri().path(), authorization);
+    let decided = decide(&coordinator, request.method(), request.uri().path(), authorization);
+    match decided {
+        Decided::Answer(response) => Ok(response),
+        Decided::Hang => std::future::pending().await,
+        Decided::Reset => Err(reset.now()),
+    }
+}
+
+/// What becomes of a request.
+enum Decided {
+    Answer(Response<Body>),
+    Hang,
+    Reset,
+}
+
+fn decide(
+    coordinator: &Coordinator,
+    method: &Method,
+    path: &str,
+    authorization: Option<&str>,
+) -> Decided {
+    let world = coordinator.world();
+    let now = coordinator
+        .clock
+        .now()
+        .checked_add_signed(world.clock_offset)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let key = authorization
+        .and_then(|it| it.strip_prefix("ApiKey "))
+        .and_then(|it| world.by_encoded(it.trim()));
+    let fault = match (&world.fault, key) {
+        (Fault::None, Some(key)) => &key.fault,
+        (fault, _) => fault,
+    };
+    let head = || head(now);
+    let good = || call(&world, now, method, path, authorization, key);
+    let response = match fault {
+        Fault::None | Fault::Forbidden => {
+            let (status, body) = match (fault, key.map(|key| key.works_at(now))) {
+                (Fault::Forbidden, Some(Works::Yes)) => (StatusCode::FORBIDDEN, error(FORBIDDEN)),
+                _ => good(),
+            };
+            let response = expiration(head(), coordinator.header_path, key, status);
+            json_response(response, status, &body)
+        }
+        Fault::Status(status, body) => {
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            match body {
+                ErrorBody::Empty => built(head().status(status), Body::empty()),
+                ErrorBody::Code(code, message) => {
+                    json_response(head(), status, &error((code, message)))
+                }
+                ErrorBody::Html => html(head(), status, HTML_BAD_GATEWAY),
+                ErrorBody::Plain(text) => built(head().status(status), Body::from(text.clone())),
+            }
+        }
+        Fault::AuthClusterDown => {
+            json_response(head(), StatusCode::BAD_GATEWAY, &error(AUTH_CLUSTER_ERROR))
+        }
+        Fault::NoAuthCluster => {
+            json_response(head(), StatusCode::NOT_IMPLEMENTED, &error(NO_AUTH_CLUSTER))
+        }
+        Fault::Html200 => html(head(), StatusCode::OK, HTML_LOGIN),
+        Fault::Html502 => html(head(), StatusCode::BAD_GATEWAY, HTML_BAD_GATEWAY),
+        Fault::Redirect(to) => {
+            built(head().status(StatusCode::FOUND).header(LOCATION, to), Body::empty())
+        }
+        Fault::RateLimited(seconds) => built(
+            head()
+                .status(StatusCode::TOO_MANY_REQUESTS)
+                .header(RETRY_AFTER, seconds.to_string())
+                .header("x-ratelimit-remaining", "0"),
+            Body::empty(),
+        ),
+        Fault::Hang => return Decided::Hang,
+        Fault::Reset => return Decided::Reset,
+        Fault::Truncate | Fault::TenMegabytes | Fault::SlowBody => {
+            let (status, body) = good();
+            let response = expiration(head(), coordinator.header_path, key, status);
+            misbehaving(response.status(status), fault, &body)
+        }
+    };
+    Decided::Answer(response)
+}
+
+/// A body that arrives whole but slowly, or breaks off, or is far too large.
+fn misbehaving(response: Builder, fault: &Fault, body: &Value) -> Response<Body> {
+    let body = Bytes::from(body.to_string());
+    let (script, length) = match fault {
+        Fault::TenMegabytes => {
+            // A JSON text of spaces: a client that parses it must read to the end to see that it is none.
+            let piece = Bytes::from(vec![b' '; HUGE_PIECE]);
+            let pieces = std::iter::repeat_n(piece, HUGE_BYTES / HUGE_PIECE).collect();
+            (Script { pieces, pause: None, end: End::Whole, sleep: None }, HUGE_BYTES)
+        }
+        Fault::SlowBody => {
+            let pieces = (0..body.len()).map(|at| body.slice(at..=at)).collect();
+            (Script { pieces, pause: Some(SLOW_PAUSE), end: End::Whole, sleep: None }, body.len())
+        }
+        _ => {
+            let half = VecDeque::from([body.slice(..body.len() / 2)]);
+            (Script { pieces: half, pause: None, end: End::Broken, sleep: None }, body.len())
+        }
+    };
+    let response = response.header(CONTENT_TYPE, "application/json").header(CONTENT_LENGTH, length);
+    built(response, Body::new(script))
+}
+
+/// The call itself: authentication first, then the path.
+fn call(
+    world: &World,
+    now: DateTime<Utc>,
+    method: &Method,
+    path: &str,
+    authorization: Option<&str>,
+    key: Option<&SimKey>,
+) -> (StatusCode, Value) {
+    let key = match (authorization, key) {
+        (None, _) => return (StatusCode::UNAUTHORIZED, error(MISSING)),
+        (Some(_), Some(key)) if key.works_at(now) == Works::Yes => key,
+        (Some(_), _) => return (StatusCode::UNAUTHORIZED, error(INVALID)),
+    };
+    if method != Method::GET {
+        return (StatusCode::METHOD_NOT_ALLOWED, error(NOT_ALLOWED));
+    }
+    let path = path.strip_prefix("/api/v1").unwrap_or("");
+    let path = path.strip_prefix("/regions/ece-region").unwrap_or(path);
+    match path {
+        "/user" => (StatusCode::OK, user(key)),
+        "/users/auth" => (
+            StatusCode::OK,
+            json!({"has_elevated_permissions": false, "refresh_token_url": "/api/v1/users/auth/_refresh"}),
+        ),
+        "/users/auth/keys" => {
+            (StatusCode::OK, keys(world.listed().filter(|it| it.user == key.user)))
+        }
+        "/users/auth/keys/_all" => match key.role {
+            Role::Admin => (StatusCode::OK, keys(world.listed())),
+            Role::Viewer => (StatusCode::FORBIDDEN, error(FORBIDDEN)),
+        },
+        "/platform" => (StatusCode::OK, json!({"version": "3.8.0", "services": [], "regions": []})),
+        "/platform/license" => {
+            let message = "The license can't be found.";
+            (StatusCode::NOT_FOUND, error(("license.license_not_found", message)))
+        }
+        _ => match path.strip_prefix("/users/auth/keys/") {
+            Some(id) => match world.listed().find(|it| it.id == id && it.user == key.user) {
+                Some(found) => (StatusCode::OK, described(found)),
+                None => (StatusCode::NOT_FOUND, error(NO_KEY)),
+            },
+            None => (StatusCode::NOT_FOUND, error(NOT_FOUND)),
+        },
+    }
+}
+
+fn user(key: &SimKey) -> Value {
+    let (role, permissions): (_, &[&str]) = match key.role {
+        Role::Viewer => (
+            "ece_platform_viewer",
+            &["get-current-user", "get-api-keys", "get-api-key", "get-license"],
+        ),
+        Role::Admin => (
+            "ece_platform_admin",
+            &[
+                "get-current-user",
+                "get-api-keys",
+                "get-api-key",
+                "get-license",
+                "get-users-api-keys",
+            ],
+        ),
+    };
+    json!({
+        "user_name": key.user,
+        "builtin": false,
+        "security": {
+            "roles": [role],
+            "permissions": permissions,
+            "enabled": true,
+            "security_realm": {"type": "native", "id": "native"},
+            "elevated_permissions": {"enabled": false},
+        },
+    })
+}
+
+fn keys<'a>(keys: impl Iterator<Item = &'a SimKey>) -> Value {
+    json!({"keys": keys.map(described).collect::<Vec<_>>()})
+}
+
+fn described(key: &SimKey) -> Value {
+    let iso = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let mut described = json!({
+        "id": key.id,
+        "user_id": key.user,
+        "description": key.description,
+        "creation_date": iso(key.created),
+    });
+    if let Expires::At(at) = key.expires {
+        described["expiration_date"] = Value::String(iso(at));
+    }
+    described
+}
+
+fn error((code, message): (&str, &str)) -> Value {
+    json!({"errors": [{"code": code, "message": message}]})
+}
+
+/// The head that every answer has.
+fn head(now: DateTime<Utc>) -> Builder {
+    Response::builder()
+        .header(DATE, now.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+        .header("x-cloud-request-id", URL_SAFE_NO_PAD.encode(fastrand::u128(..).to_be_bytes()))
+        .header("x-content-type-options", "nosniff")
+}
+
+/// Adds the expiry of the key where ECE reports it: whenever the key was accepted.
+fn expiration(
+    mut head: Builder,
+    path: HeaderPath,
+    key: Option<&SimKey>,
+    status: StatusCode,
+) -> Builder {
+    let (HeaderPath::Open, Some(key)) = (path, key) else { return head };
+    if status == StatusCode::UNAUTHORIZED {
+        return head;
+    }
+    for mut line in key.header_values() {
+        for byte in &mut line {
+            if byte.is_ascii_control() && *byte != b'\t' {
+                *byte = b'?';
+            }
+        }
+        let value = HeaderValue::from_bytes(&line).expect("control characters were replaced");
+        head = head.header(EXPIRATION, value);
+    }
+    head
+}
+
+fn json_response(head: Builder, status: StatusCode, body: &Value) -> Response<Body> {
+    let mut head = head.status(status).header(CONTENT_TYPE, "application/json");
+    if let Some(code) =
+        body["errors"][0]["code"].as_str().and_then(|code| HeaderValue::from_str(code).ok())
+    {
+        head = head.header("x-cloud-error-codes", code);
+    }
+    built(head, Body::from(body.to_string()))
+}
+
+fn html(head: Builder, status: StatusCode, page: &'static str) -> Response<Body> {
+    built(head.status(status).header(CONTENT_TYPE, "text/html; charset=UTF-8"), Body::from(page))
+}
+
+fn built(head: Builder, body: Body) -> Response<Body> {
+    // Only a redirect to an address that no header can carry fails here.
+    head.body(body).unwrap_or_else(|_| {
+        let mut response =
+            Response::new(Body::from("the simulator was given an impossible header\n"));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+}
+
+/// A body that comes in pieces, at a pace, and may break off.
+struct Script {
+    pieces: VecDeque<Bytes>,
+    pause: Option<Duration>,
+    end: End,
+    sleep: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// How a scripted body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    Broken,
+}
+
+impl HttpBody for Script {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(sleep) = self.sleep.as_mut() {
+            std::task::ready!(sleep.as_mut().poll(cx));
+            self.sleep = None;
+            if self.pieces.is_empty() && self.end == End::Broken {
+                return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+            }
+            return Poll::Ready(self.pieces.pop_front().map(|piece| Ok(Frame::data(piece))));
+        }
+        let pause = match (self.pause, self.end) {
+            _ if self.pieces.is_empty() && self.end == End::Broken => BREAK_PAUSE,
+            (Some(pause), _) if !self.pieces.is_empty() => pause,
+            _ => return Poll::Ready(self.pieces.pop_front().map(|piece| Ok(Frame::data(piece)))),
+        };
+        self.sleep = Some(Box::pin(crate::time::sleep(pause)));
+        self.poll_frame(cx)
+    }
+}

@@ -1,0 +1,251 @@
+//! Opening the store, whatever state its file is in.
+//!
+//! The program watches other things and must start: a file that cannot be read is set aside, never deleted, and a
+//! folder that cannot be written is replaced by memory. Both are said loudly by whoever receives the `Health`.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OpenFlags};
+
+use super::Store;
+use crate::time::to_ms;
+
+/// The migrations, in order; the file's `user_version` is how many of them it has.
+const MIGRATIONS: [&str; 1] = [include_str!("001.sql")];
+
+/// How long SQLite waits for another program that looks into the file (a backup).
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// How long finished messages are kept in the ledger.
+const KEPT_FOR: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+/// An open store and what is wrong with it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// Whether it is as it should be.
+    pub health: Health,
+}
+
+/// Whether the store is as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It is.
+    Good,
+    /// The file was not usable, for the reason given; it was renamed, and an empty one took its place. Alerts that fire
+    /// are told once more.
+    SetAside {
+        /// Where the old file is now.
+        aside: PathBuf,
+        /// Why it was not usable.
+        why: String,
+    },
+    /// The folder cannot be written, for the reason given: everything is kept in memory only and lost at the end.
+    MemoryOnly {
+        /// Why the folder cannot be written.
+        why: String,
+    },
+}
+
+/// Why a file is not usable.
+enum Unusable {
+    /// Its content: another file in its place helps.
+    Content(String),
+    /// Its place: nothing can be written there.
+    Place(String),
+}
+
+pub(super) fn open(folder: &Path, now: DateTime<Utc>) -> anyhow::Result<Opened> {
+    let lock = match lock(folder) {
+        Ok(lock) => lock,
+        Err(Locked::ByAnother) => anyhow::bail!(
+            "another ece-expiry-exporter uses {}; stop it, or give this one another --storage.path",
+            folder.display()
+        ),
+        Err(Locked::Impossible(why)) => return memory(folder, why),
+    };
+    let file = folder.join("store.db");
+    match connect(&file, now) {
+        Ok(connection) => Ok(Opened { store: Store::start(connection, Some(lock))?, health: Health::Good }),
+        Err(Unusable::Place(why)) => memory(folder, why),
+        Err(Unusable::Content(why)) => {
+            let aside = folder.join(format!("store.db.unusable-{}", to_ms(now)));
+            if let Err(error) = set_aside(&file, &aside) {
+                return memory(folder, format!("{why}, and it cannot be set aside: {error}"));
+            }
+            match connect(&file, now) {
+                Ok(connection) => Ok(Opened {
+                    store: Store::start(connection, Some(lock))?,
+                    health: Health::SetAside { aside, why },
+                }),
+                Err(Unusable::Content(why) | Unusable::Place(why)) => memory(folder, why),
+            }
+        }
+    }
+}
+
+enum Locked {
+    ByAnother,
+    Impossible(String),
+}
+
+fn lock(folder: &Path) -> Result<File, Locked> {
+    let impossible = |error: std::io::Error| Locked::Impossible(error.to_string());
+    std::fs::create_dir_all(folder).map_err(impossible)?;
+    let lock = File::create(folder.join("store.lock")).map_err(impossible)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Locked::ByAnother),
+        Err(TryLockError::Error(error)) => Err(Locked::Impossible(error.to_string())),
+    }
+}
+
+/// An empty store in memory that has read what the folder holds, if it can, so that nothing is told again.
+fn memory(folder: &Path, why: String) -> anyhow::Result<Opened> {
+    let mut connection = Connection::open_in_memory().context("cannot open a store in memory")?;
+    migrate(&mut connection).map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
+    let source = folder.join("store.db");
+    if source.exists() {
+        // A file that cannot be read either leaves the memory as it is.
+        let _ = copy(&connection, &format!("file:{}?mode=ro&immutable=1", source.display()));
+    }
+    Ok(Opened { store: Store::start(connection, None)?, health: Health::MemoryOnly { why } })
+}
+
+/// Replaces a connection whose disk no longer takes writes by a copy in memory.
+pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<()> {
+    let mut memory = Connection::open_in_memory().context("cannot open a store in memory")?;
+    migrate(&mut memory).map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
+    if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
+        // The old connection stays open meanwhile, so what its log holds is read as well.
+        let uri = format!("file:{path}?mode=ro");
+        if let Err(error) = copy(&memory, &uri) {
+            tracing::error!("the store cannot be read either, alerts may be told again: {error}");
+        }
+    }
+    *connection = memory;
+    Ok(())
+}
+
+/// Whether an error is about the place of the file (full, read-only, failing disk), so that memory would do better.
+pub(super) fn is_about_place(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code).is_some_and(|code| {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly, SystemIoFailure};
+        [CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly, SystemIoFailure].contains(&code)
+    })
+}
+
+fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
+    connection.execute("ATTACH DATABASE $1 AS disk", [uri])?;
+    connection.execute_batch(
+        "INSERT INTO subject SELECT * FROM disk.subject;
+         INSERT INTO parcel SELECT * FROM disk.parcel;
+         INSERT INTO owed SELECT * FROM disk.owed;
+         INSERT INTO attempt SELECT * FROM disk.attempt;
+         DETACH DATABASE disk;",
+    )
+}
+
+fn set_aside(file: &Path, aside: &Path) -> std::io::Result<()> {
+    for suffix in ["-wal", "-shm"] {
+        let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+        match std::fs::rename(with(file), with(aside)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    std::fs::rename(file, aside)
+}
+
+/// What opening can stumble over.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Content(String),
+}
+
+fn connect(file: &Path, now: DateTime<Utc>) -> Result<Connection, Unusable> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || -> Result<Connection, Error> {
+        let mut connection = Connection::open_with_flags(file, flags)?;
+        prepare(&mut connection, now)?;
+        Ok(connection)
+    };
+    open().map_err(unusable)
+}
+
+fn unusable(error: Error) -> Unusable {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    let place = [CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure];
+    match error {
+        Error::Sqlite(error) => {
+            let code = error.sqlite_error().map(|it| (it.code, it.extended_code));
+            match code {
+                // A read that ends early is a file that was cut short.
+                Some((SystemIoFailure, rusqlite::ffi::SQLITE_IOERR_SHORT_READ)) | None => {
+                    Unusable::Content(error.to_string())
+                }
+                Some((code, _)) if place.contains(&code) => Unusable::Place(error.to_string()),
+                Some(_) => Unusable::Content(error.to_string()),
+            }
+        }
+        Error::Content(why) => Unusable::Content(why),
+    }
+}
+
+fn prepare(connection: &mut Connection, now: DateTime<Utc>) -> Result<(), Error> {
+    connection.busy_timeout(BUSY_MAX)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(Error::Content(format!("the file is damaged: {check}")));
+    }
+    migrate(connection)?;
+    super::load(connection).map_err(|error| Error::Content(format!("{error:#}")))?;
+    purge(connection, now)?;
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map(|it| {
+        usize::try_from(it).unwrap_or(usize::MAX)
+    })?;
+    if MIGRATIONS.len() < version {
+        return Err(Error::Content(format!(
+            "the file has format {version} and comes from a newer version; this one knows {}",
+            MIGRATIONS.len()
+        )));
+    }
+    for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", i64::try_from(index + 1).unwrap_or(i64::MAX))?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn purge(connection: &Connection, now: DateTime<Utc>) -> Result<(), Error> {
+    let before = to_ms(now) - i64::try_from(KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
+    connection.execute(
+        "DELETE FROM attempt WHERE parcel_id IN (SELECT id FROM parcel WHERE state <> 'pending' AND created_ms < $1)",
+        [before],
+    )?;
+    connection.execute("DELETE FROM owed WHERE state <> 'waiting' AND created_ms < $1
+         AND NOT EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND state = 'pending')", [before])?;
+    connection.execute(
+        "DELETE FROM parcel WHERE state <> 'pending' AND created_ms < $1
+         AND NOT EXISTS (SELECT 1 FROM owed WHERE parcel_id = parcel.id)",
+        [before],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The page for people: every credential, sorted by the time it has left.
+//!
+//! It works without JavaScript; the script only filters while one types. Nothing is loaded from anywhere: style and
+//! script are part of the page, and the policy names them by their hash.
+
+mod row;
+mod words;
+
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use minijinja::Environment;
+use ring::digest;
+use serde::{Deserialize, Serialize};
+
+use self::row::{CredentialRow, PlatformRow, State as CredentialState};
+use super::{Web, text};
+use crate::status::{CredentialStatus, Snapshot};
+use crate::time;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// Rows shown unless all are asked for: what a phone renders at once, and more than anybody reads.
+const ROWS_MAX: usize = 2000;
+
+/// Rows shown when all are asked for; the API has no limit.
+const ROWS_ALL_MAX: usize = 20_000;
+
+/// Bytes of a filter that count; nobody types more.
+const FILTER_BYTES_MAX: usize = 200;
+
+static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut templates = Environment::new();
+    // The name's ending turns on the escaping of HTML.
+    templates
+        .add_template("page.html", include_str!("page.html"))
+        .expect("the template is part of the program and every test of the page parses it");
+    templates
+});
+
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = |it: &str| STANDARD.encode(digest::digest(&digest::SHA256, it.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+});
+
+/// What the page shows of everything.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct PageQuery {
+    /// Rows that hold this text in platform, name, team or state.
+    #[serde(default)]
+    q: String,
+    /// `1` shows more rows.
+    #[serde(default)]
+    all: String,
+}
+
+/// The page.
+pub(super) async fn page(
+    State(web): State<Arc<Web>>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Response {
+    let query = query.map(|Query(it)| it).unwrap_or_default();
+    let now = time::now();
+    match super::render(move || html(&web, &query, now)).await {
+        Ok(Ok(html)) => {
+            let headers = [
+                (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+                (header::CONTENT_SECURITY_POLICY, POLICY.as_str()),
+                (header::REFERRER_POLICY, "same-origin"),
+            ];
+            (headers, html).into_response()
+        }
+        Ok(Err(why)) => {
+            let message = format!("500: the page cannot be rendered: {why}");
+            text(StatusCode::INTERNAL_SERVER_ERROR, &message)
+        }
+        Err(response) => response,
+    }
+}
+
+/// What the template sees.
+#[derive(Serialize)]
+struct Page<'a> {
+    style: minijinja::Value,
+    script: minijinja::Value,
+    now: String,
+    version: &'a str,
+    telemetry_path: &'a str,
+    config_error: Option<String>,
+    store_error: Option<String>,
+    dead: u64,
+    filter: &'a str,
+    all: bool,
+    counts: Vec<Count>,
+    total: usize,
+    matching: usize,
+    hidden: usize,
+    rows_all_max: usize,
+    rows: Vec<CredentialRow>,
+    platforms: Vec<PlatformRow>,
+}
+
+/// How many credentials are in a state.
+#[derive(Serialize)]
+struct Count {
+    state: CredentialState,
+    word: &'static str,
+    count: usize,
+}
+
+fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, minijinja::Error> {
+    let snapshot = web.board.snapshot();
+    let filter = filter_of(&query.q);
+    let all = query.all == "1";
+    let (rows, matching) = rows(&snapshot, filter, if all { ROWS_ALL_MAX } else { ROWS_MAX }, now);
+    let page = Page {
+        style: minijinja::Value::from_safe_string(STYLE.to_owned()),
+        script: minijinja::Value::from_safe_string(SCRIPT.to_owned()),
+        now: words::instant(now),
+        version: web.version.version,
+        telemetry_path: &web.telemetry_path,
+        config_error: copy(&web.config_error),
+        store_error: copy(&web.store_error),
+        dead: web.telemetry.dead(),
+        filter,
+        all,
+        counts: counts(&snapshot, now),
+        total: snapshot.credentials.len(),
+        matching,
+        hidden: matching - rows.len(),
+        rows_all_max: ROWS_ALL_MAX,
+        rows,
+        platforms: snapshot.platforms.iter().map(|it| PlatformRow::new(it, now)).collect(),
+    };
+    TEMPLATES.get_template("page.html")?.render(minijinja::value::Serde(page))
+}
+
+/// The rows to show, most urgent first, and how many there would be.
+fn rows(
+    snapshot: &Snapshot,
+    filter: &str,
+    max: usize,
+    now: DateTime<Utc>,
+) -> (Vec<CredentialRow>, usize) {
+    let needle = filter.to_lowercase();
+    let mut found: Vec<_> = snapshot
+        .credentials
+        .iter()
+        .map(|it| (CredentialState::of(it, now), it))
+        .filter(|(state, it)| needle.is_empty() || matches(it, *state, &needle))
+        .collect();
+    // Stable: what is equally urgent stays in the order of the configuration.
+    found.sort_by_key(|(state, it)| row::urgency(*state, it));
+    let rows = found.iter().take(max).map(|(state, it)| CredentialRow::new(it, *state, now));
+    (rows.collect(), found.len())
+}
+
+fn matches(status: &CredentialStatus, state: CredentialState, needle: &str) -> bool {
+    let id = status.id.to_string();
+    let team = status.team.as_deref().unwrap_or_default();
+    [id.as_str(), team, state.word()].iter().any(|it| it.to_lowercase().contains(needle))
+}
+
+fn counts(snapshot: &Snapshot, now: DateTime<Utc>) -> Vec<Count> {
+    let states: Vec<_> =
+        snapshot.credentials.iter().map(|it| CredentialState::of(it, now)).collect();
+    let counts = CredentialState::ALL.into_iter().map(|state| Count {
+        state,
+        word: state.word(),
+        count: states.iter().filter(|it| **it == state).count(),
+    });
+    counts.filter(|it| it.count > 0).collect()
+}
+
+fn copy(shared: &RwLock<Option<String>>) -> Option<String> {
+    shared.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn filter_of(query: &str) -> &str {
+    let query = query.trim();
+    let end = (0..=query.len().min(FILTER_BYTES_MAX)).rev().find(|at| query.is_char_boundary(*at));
+    &query[..end.unwrap_or(0)]
+}

@@ -1,0 +1,223 @@
+//! The rows of the page's tables. Pure.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::words;
+use crate::config::Severity;
+use crate::observation::{FailureReason, Reading};
+use crate::status::{CredentialStatus, FiringAlert, PlatformStatus};
+use crate::time;
+
+/// What a credential is like, in one word. Serialized as the class of its mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// Its expiry is past.
+    Expired,
+    /// ECE refuses it.
+    Rejected,
+    /// Below a step of severity critical.
+    Critical,
+    /// Below a step of severity warning.
+    Warning,
+    /// Below a step of severity info.
+    Info,
+    /// ECE lets it in no more, but it lives.
+    Forbidden,
+    /// Nobody knows when it expires.
+    Unknown,
+    /// It was not probed yet.
+    Waiting,
+    /// It has time.
+    Valid,
+    /// It never expires.
+    Never,
+}
+
+impl State {
+    /// All states, worst first.
+    pub(super) const ALL: [Self; 10] = [
+        Self::Expired,
+        Self::Rejected,
+        Self::Critical,
+        Self::Warning,
+        Self::Info,
+        Self::Forbidden,
+        Self::Unknown,
+        Self::Waiting,
+        Self::Valid,
+        Self::Never,
+    ];
+
+    /// The word that people read: state is never told by colour alone.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+            Self::Info => "expires soon",
+            Self::Forbidden => "forbidden",
+            Self::Unknown => "unknown",
+            Self::Waiting => "not probed yet",
+            Self::Valid => "valid",
+            Self::Never => "never expires",
+        }
+    }
+
+    /// The state of a credential at `now`.
+    pub(super) fn of(status: &CredentialStatus, now: DateTime<Utc>) -> Self {
+        let reason = status.failure.as_ref().map(|(reason, _)| *reason);
+        let expires_at = match status.reading {
+            Some(Reading::ExpiresAt(at)) => Some(at),
+            Some(Reading::Never) | None => None,
+        };
+        match (expires_at, reason) {
+            (Some(at), _) if at <= now => return Self::Expired,
+            (_, Some(FailureReason::Unauthorized)) => return Self::Rejected,
+            _ => {}
+        }
+        let crossed = expires_at.and_then(|at| {
+            let steps = status.policy.steps.iter();
+            steps.filter(|it| at - now <= time::delta(it.before)).map(|it| it.severity).max()
+        });
+        match (crossed, reason) {
+            (Some(Severity::Critical), _) => Self::Critical,
+            (Some(Severity::Warning), _) => Self::Warning,
+            (_, Some(FailureReason::Forbidden)) => Self::Forbidden,
+            (Some(Severity::Info), _) => Self::Info,
+            (None, _) => match status.reading {
+                Some(Reading::ExpiresAt(_)) => Self::Valid,
+                Some(Reading::Never) => Self::Never,
+                None if status.last_run.is_none() => Self::Waiting,
+                None => Self::Unknown,
+            },
+        }
+    }
+}
+
+/// Orders the page: dead credentials first, then by time left, then those of which nobody knows, then those that never
+/// expire.
+pub(super) fn urgency(state: State, status: &CredentialStatus) -> (u8, Option<DateTime<Utc>>) {
+    match (state, status.reading) {
+        (State::Expired, Some(Reading::ExpiresAt(at))) => (0, Some(at)),
+        (State::Expired | State::Rejected, _) => (1, None),
+        (_, Some(Reading::ExpiresAt(at))) => (2, Some(at)),
+        (_, None) => (3, None),
+        (_, Some(Reading::Never)) => (4, None),
+    }
+}
+
+/// A credential, as the page tells it.
+#[derive(Debug, Serialize)]
+pub(super) struct CredentialRow {
+    platform: String,
+    name: String,
+    team: Option<String>,
+    used_by: Vec<String>,
+    renewal_note: Option<String>,
+    key_id: Option<String>,
+    state: State,
+    word: &'static str,
+    left: String,
+    expires_at: Option<String>,
+    confirmed: Option<Moment>,
+    probed: Option<Moment>,
+    /// The label of the failure and its sentence.
+    failure: Option<(&'static str, String)>,
+    next: Option<Moment>,
+    alerts: Vec<AlertRow>,
+}
+
+impl CredentialRow {
+    /// `state` is that of `status` at `now`.
+    pub(super) fn new(status: &CredentialStatus, state: State, now: DateTime<Utc>) -> Self {
+        let (left, expires_at) = match status.reading {
+            Some(Reading::ExpiresAt(at)) if at <= now => {
+                (format!("expired {}", words::relative(at, now)), Some(words::instant(at)))
+            }
+            Some(Reading::ExpiresAt(at)) => {
+                (format!("{} left", words::span(at - now)), Some(words::instant(at)))
+            }
+            Some(Reading::Never) => ("never expires".to_owned(), None),
+            None => ("nobody knows".to_owned(), None),
+        };
+        let moment = |at: Option<DateTime<Utc>>| at.map(|at| Moment::new(at, now));
+        Self {
+            platform: status.id.platform.to_string(),
+            name: status.id.name.to_string(),
+            team: status.team.clone(),
+            used_by: status.used_by.clone(),
+            renewal_note: status.renewal_note.clone(),
+            key_id: status.key_id.clone(),
+            state,
+            word: state.word(),
+            left,
+            expires_at,
+            confirmed: moment(status.observed_at),
+            probed: moment(status.last_run),
+            failure: status.failure.as_ref().map(|(reason, why)| (reason.label(), why.clone())),
+            next: moment(status.next_run),
+            alerts: status.alerts.iter().map(|it| AlertRow::new(it, now)).collect(),
+        }
+    }
+}
+
+/// A platform, as the page tells it.
+#[derive(Debug, Serialize)]
+pub(super) struct PlatformRow {
+    name: String,
+    urls: Vec<String>,
+    credentials: usize,
+    skew: Option<String>,
+    failures: u64,
+    alerts: Vec<AlertRow>,
+}
+
+impl PlatformRow {
+    /// The row at `now`.
+    pub(super) fn new(status: &PlatformStatus, now: DateTime<Utc>) -> Self {
+        Self {
+            name: status.name.to_string(),
+            urls: status.urls.clone(),
+            credentials: status.credentials,
+            skew: status.clock_skew_seconds.map(|it| format!("{it:+.1} s")),
+            failures: status.failures.values().sum(),
+            alerts: status.alerts.iter().map(|it| AlertRow::new(it, now)).collect(),
+        }
+    }
+}
+
+/// A firing alert, as the page tells it.
+#[derive(Debug, Serialize)]
+struct AlertRow {
+    name: &'static str,
+    severity: &'static str,
+    since: Moment,
+    told: Moment,
+}
+
+impl AlertRow {
+    fn new(alert: &FiringAlert, now: DateTime<Utc>) -> Self {
+        Self {
+            name: alert.name.label(),
+            severity: alert.severity.label(),
+            since: Moment::new(alert.starts_at, now),
+            told: Moment::new(alert.told_at, now),
+        }
+    }
+}
+
+/// An instant, twice.
+#[derive(Debug, Serialize)]
+struct Moment {
+    at: String,
+    relative: String,
+}
+
+impl Moment {
+    fn new(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        Self { at: words::instant(at), relative: words::relative(at, now) }
+    }
+}

@@ -1,0 +1,13 @@
+//! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod config;
+mod coordinator;
+mod docs;
+mod flow;
+mod metrics;
+mod probe;
+mod sim;
+mod tidy;
+mod tls;
+mod world;

@@ -1,0 +1,342 @@
+//! What the exposition says, and whether Prometheus's own tools accept it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ece_expiry_exporter::alert::AlertName;
+use ece_expiry_exporter::config::{CredentialId, Policy, Repeat, Severity, Step};
+use ece_expiry_exporter::delivery::{Integration, Target};
+use ece_expiry_exporter::metrics::{Format, Telemetry, probe_only, render};
+use ece_expiry_exporter::observation::{FailureReason, Reading};
+use ece_expiry_exporter::status::{CredentialStatus, FiringAlert, PlatformStatus, Snapshot};
+use expect_test::expect_file;
+
+/// 2026-11-24 05:00:00 UTC.
+pub fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_496_400, 0).unwrap()
+}
+
+pub fn days(days: i64) -> TimeDelta {
+    TimeDelta::days(days)
+}
+
+pub fn policy() -> Arc<Policy> {
+    let step = |days: u64, severity| Step { before: Duration::from_secs(days * 86_400), severity };
+    Arc::new(Policy {
+        steps: vec![
+            step(30, Severity::Info),
+            step(14, Severity::Warning),
+            step(7, Severity::Critical),
+            step(1, Severity::Critical),
+        ],
+        never_expires: Some(Severity::Info),
+        failures_before_alert: 3,
+        repeat: Repeat::default(),
+    })
+}
+
+/// A credential that was never probed.
+pub fn unprobed(platform: &str, name: &str) -> CredentialStatus {
+    CredentialStatus {
+        id: CredentialId { platform: platform.into(), name: name.into() },
+        kind: "api_key",
+        team: Some("platform".to_owned()),
+        labels: BTreeMap::new(),
+        used_by: Vec::new(),
+        renewal_note: None,
+        policy: policy(),
+        key_id: None,
+        reading: None,
+        observed_at: None,
+        last_run: None,
+        last_success: None,
+        next_run: Some(now() + TimeDelta::minutes(10)),
+        interval: Duration::from_secs(900),
+        took: Duration::ZERO,
+        http_status: None,
+        failure: None,
+        probes_total: 0,
+        probe_failures_total: 0,
+        alerts: Vec::new(),
+    }
+}
+
+/// A credential that was probed five minutes ago with success.
+pub fn probed(platform: &str, name: &str, reading: Reading) -> CredentialStatus {
+    let at = now() - TimeDelta::minutes(5);
+    CredentialStatus {
+        key_id: Some(format!("id-of-{}", name.len())),
+        reading: Some(reading),
+        observed_at: Some(at),
+        last_run: Some(at),
+        last_success: Some(at),
+        took: Duration::from_millis(125),
+        http_status: Some(200),
+        probes_total: 12,
+        ..unprobed(platform, name)
+    }
+}
+
+/// The same, after its last probe failed.
+pub fn failed(status: CredentialStatus, reason: FailureReason, why: &str) -> CredentialStatus {
+    CredentialStatus {
+        last_run: Some(now() - TimeDelta::minutes(1)),
+        failure: Some((reason, why.to_owned())),
+        http_status: Some(401),
+        probes_total: status.probes_total + 1,
+        probe_failures_total: 1,
+        ..status
+    }
+}
+
+pub fn firing(name: AlertName, severity: Severity) -> FiringAlert {
+    FiringAlert { name, severity, starts_at: now() - days(1), told_at: now() - days(1) }
+}
+
+pub fn platform(name: &str, credentials: usize) -> PlatformStatus {
+    PlatformStatus {
+        name: name.into(),
+        urls: vec![format!("https://ece-1.{name}.example.org:12443")],
+        credentials,
+        clock_skew_seconds: Some(0.4),
+        failures: BTreeMap::from([(FailureReason::Unauthorized, 1)]),
+        alerts: Vec::new(),
+    }
+}
+
+fn small() -> Snapshot {
+    let nasty = "MacBook 14\" \\ key\nof Zoë 🦀";
+    let mut expired = failed(
+        probed("prod", nasty, Reading::ExpiresAt(now() - days(2))),
+        FailureReason::Unauthorized,
+        "ECE refuses the key; create a new one",
+    );
+    expired.labels = BTreeMap::from([
+        ("tier".to_owned(), "1".to_owned()),
+        ("team".to_owned(), "stolen".to_owned()),
+        ("not-a-label".to_owned(), "x".to_owned()),
+    ]);
+    expired.alerts = vec![
+        firing(AlertName::CredentialExpired, Severity::Critical),
+        firing(AlertName::CredentialRejected, Severity::Critical),
+    ];
+    Snapshot {
+        credentials: vec![
+            Arc::new(expired),
+            Arc::new(probed("prod", "ci", Reading::ExpiresAt(now() + TimeDelta::hours(36)))),
+            Arc::new(probed("prod", "break-glass", Reading::Never)),
+            Arc::new(unprobed("dev", "sandbox")),
+        ],
+        platforms: vec![Arc::new(platform("prod", 3)), Arc::new(platform("dev", 1))],
+    }
+}
+
+fn busy() -> Telemetry {
+    let telemetry = Telemetry::new(now() - days(3));
+    let target = Target {
+        receiver: "oncall".into(),
+        integration: Integration::Webhook,
+        index: 0,
+        recipient: String::new(),
+    };
+    telemetry.register_targets([
+        ("oncall".into(), Integration::Webhook),
+        ("mail".into(), Integration::Email),
+    ]);
+    telemetry.config_loaded(now() - days(3));
+    telemetry.config_failed();
+    telemetry.scheduler_ticked(now());
+    telemetry.runs_missed(2);
+    telemetry.probe_started();
+    telemetry.probe_started();
+    telemetry.probe_finished();
+    telemetry.notification_composed(&target);
+    telemetry.request_made(&target);
+    telemetry.request_failed(&target);
+    telemetry.request_made(&target);
+    telemetry.notification_delivered(&target, now(), Duration::from_secs(6));
+    telemetry.notification_given_up(&target);
+    telemetry.suppressed(&target.receiver, "muted");
+    telemetry.set_pending(BTreeMap::from([(
+        ("mail".into(), Integration::Email),
+        (1, Some(now() - TimeDelta::milliseconds(1500))),
+    )]));
+    telemetry.set_dead(1);
+    telemetry.state_written(now());
+    telemetry.state_write_failed();
+    telemetry.logged(tracing::Level::ERROR);
+    telemetry.logged(tracing::Level::DEBUG);
+    telemetry
+}
+
+/// Without what differs from run to run and from release to release.
+fn stable(exposition: &str) -> String {
+    exposition
+        .lines()
+        .filter(|it| !it.contains("process_"))
+        .map(|it| it.replace(env!("CARGO_PKG_VERSION"), "VERSION") + "\n")
+        .collect()
+}
+
+#[test]
+fn both_formats_are_as_documented() {
+    let openmetrics = render(&small(), &busy(), now(), Format::OpenMetrics).unwrap();
+    expect_file!["golden/metrics.openmetrics.txt"].assert_eq(&stable(&openmetrics));
+    let text = render(&small(), &busy(), now(), Format::Text).unwrap();
+    expect_file!["golden/metrics.prom"].assert_eq(&stable(&text));
+}
+
+#[test]
+fn both_formats_hold_the_same_samples() {
+    let samples = |format| -> Vec<String> {
+        let out = render(&small(), &busy(), now(), format).unwrap();
+        let samples = out.lines().filter(|it| !it.starts_with('#') && !it.contains("process_"));
+        samples.map(str::to_owned).collect()
+    };
+    let samples = (samples(Format::OpenMetrics), samples(Format::Text));
+    assert!(samples.0.len() > 100);
+    assert_eq!(samples.0, samples.1);
+}
+
+#[test]
+fn help_texts_hold_nothing_that_must_be_escaped() {
+    let out = render(&small(), &busy(), now(), Format::OpenMetrics).unwrap();
+    for line in out.lines().filter(|it| it.starts_with("# HELP ")) {
+        assert!(!line.contains(['"', '\\']) && !line.ends_with('.'), "{line}");
+        assert!(line.split(' ').count() > 4, "{line}");
+    }
+}
+
+#[test]
+fn a_credential_that_was_never_probed_does_not_look_failed() {
+    let out = probe_only(&unprobed("dev", "sandbox"), now(), Format::Text).unwrap();
+    let samples: Vec<_> = out
+        .lines()
+        .filter(|it| !it.starts_with('#'))
+        .map(|it| it.replace("{platform=\"dev\",credential=\"sandbox\"}", ""))
+        .collect();
+    for absent in ["ece_probe_success", "ece_probe_failure_reason", "ece_credential_expiry_days"] {
+        assert!(!samples.iter().any(|it| it.starts_with(absent)), "{absent}");
+    }
+    for present in [
+        "ece_credential_expiry_known 0",
+        "ece_credential_never_expires 0",
+        "ece_credential_expiry_observed_timestamp_seconds 0",
+        "ece_probe_last_run_timestamp_seconds 0",
+        "ece_probe_last_success_timestamp_seconds 0",
+        "ece_probes_total 0",
+        "ece_probe_failures_total 0",
+    ] {
+        assert!(samples.iter().any(|it| it == present), "{present} is not in {samples:#?}");
+    }
+}
+
+#[test]
+fn an_answer_to_a_probe_speaks_of_nothing_else() {
+    let out = probe_only(&small().credentials[1], now(), Format::OpenMetrics).unwrap();
+    assert!(out.ends_with("# EOF\n"));
+    assert!(!out.contains("ece_expiry_exporter_") && !out.contains("process_"), "{out}");
+    let samples = out.lines().filter(|it| !it.starts_with('#'));
+    samples.for_each(|it| assert!(it.contains("{platform=\"prod\",credential=\"ci\""), "{it}"));
+}
+
+#[test]
+fn promtool_finds_nothing_but_the_days_that_people_asked_for() {
+    let text = render(&small(), &busy(), now(), Format::Text).unwrap();
+    let tool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut tool = tool.unwrap_or_else(|why| {
+        panic!("this test needs promtool; on Debian it is in the package `prometheus`: {why}")
+    });
+    tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let out = tool.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr),
+        "ece_credential_expiry_days use base unit \"seconds\" instead of \"days\"\n"
+    );
+    assert_eq!(out.status.code(), Some(3));
+}
+
+#[test]
+fn ten_thousand_credentials_take_at_most_three_times_a_handwritten_write() {
+    let rows = (0..10_000_i64).map(|at| {
+        let reading = Reading::ExpiresAt(now() + days(at % 900));
+        Arc::new(probed("production", &format!("credential-{at:05}"), reading))
+    });
+    let snapshot = Snapshot { credentials: rows.collect(), platforms: Vec::new() };
+    let telemetry = Telemetry::new(now());
+    let out = render(&snapshot, &telemetry, now(), Format::OpenMetrics).unwrap();
+
+    // The same samples, taken apart once; what is timed is only the writing.
+    let lines: Vec<_> = out.lines().map(Line::parse).collect();
+    let mut best = (Duration::MAX, Duration::MAX);
+    for _ in 0..3 {
+        let start = Instant::now();
+        let mut by_hand = String::with_capacity(out.len());
+        for line in &lines {
+            line.write(&mut by_hand);
+        }
+        best.0 = best.0.min(start.elapsed());
+        assert!(by_hand == out, "the two ways must write the same bytes");
+
+        let start = Instant::now();
+        let rendered = render(&snapshot, &telemetry, now(), Format::OpenMetrics).unwrap();
+        best.1 = best.1.min(start.elapsed());
+        assert!(rendered.len().abs_diff(out.len()) < 100, "a scrape depends on `now` only");
+    }
+    let ratio = best.1.as_secs_f64() / best.0.as_secs_f64();
+    assert!(ratio < 3.0, "{} bytes: {:?} by hand, {:?} rendered", out.len(), best.0, best.1);
+}
+
+enum Line<'a> {
+    Comment(&'a str),
+    Sample { name: &'a str, labels: Vec<(&'a str, &'a str)>, value: Number },
+}
+
+enum Number {
+    Whole(i64),
+    Real(f64),
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a str) -> Self {
+        let Some((name, rest)) = line.split_once('{') else { return Self::Comment(line) };
+        if line.starts_with('#') {
+            return Self::Comment(line);
+        }
+        let (labels, value) = rest.split_once("} ").unwrap();
+        let labels = labels.split("\",").map(|it| it.split_once("=\"").unwrap());
+        let labels = labels.map(|(name, value)| (name, value.trim_end_matches('"'))).collect();
+        let value = match value.parse() {
+            Ok(whole) => Number::Whole(whole),
+            Err(_) => Number::Real(value.parse().unwrap()),
+        };
+        Self::Sample { name, labels, value }
+    }
+
+    fn write(&self, out: &mut String) {
+        match self {
+            Self::Comment(line) => writeln!(out, "{line}").unwrap(),
+            Self::Sample { name, labels, value } => {
+                write!(out, "{name}{{").unwrap();
+                for (at, (name, value)) in labels.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { "," };
+                    write!(out, "{comma}{name}=\"{value}\"").unwrap();
+                }
+                match value {
+                    Number::Whole(value) => writeln!(out, "}} {value}").unwrap(),
+                    Number::Real(value) => writeln!(out, "}} {value:?}").unwrap(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The whole pretend world as one value: a simulated ECE, a mailbox, a webhook sink, a folder with a configuration; and
+//! the program in it, either step by step at a simulated time, or as the real binary.
+
+use std::cell::Cell;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ece_expiry_exporter::app;
+use ece_expiry_exporter::config::Config;
+use ece_expiry_exporter::metrics::Telemetry;
+use ece_expiry_exporter::monitor::{Monitor, Shared};
+use ece_expiry_exporter::outbox::Outbox;
+use ece_expiry_exporter::sim::{
+    CertificateOptions, Certificates, Clock, Ece, EceOptions, Expires, MailTls, Mailbox, MailboxOptions, SimKey, Sink,
+    SinkOptions,
+};
+use ece_expiry_exporter::status::Board;
+use ece_expiry_exporter::store::Store;
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+/// How long a test waits for what must happen, before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// What time it is for the program under test; each test has a thread of its own.
+    static NOW: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The clock of the program under test.
+pub fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(NOW.get()).unwrap()
+}
+
+/// A pretend world.
+pub struct World {
+    pub dir: TempDir,
+    pub ece: Ece,
+    pub mailbox: Mailbox,
+    pub sink: Sink,
+    pub certificates: Certificates,
+    pub clock: Clock,
+    credentials: Vec<String>,
+    pub extra: String,
+    /// Lines of the configuration's `global`.
+    pub global: String,
+    pub receivers: String,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let certificates = Certificates::make(&CertificateOptions::default()).unwrap();
+        let clock = Clock::default();
+        let ece = Ece::start(EceOptions { tls: Some(certificates.clone()), clock: clock.clone(), ..Default::default() })
+            .await
+            .unwrap();
+        let mailbox = Mailbox::start(MailboxOptions {
+            tls: MailTls::StartTls(certificates.clone()),
+            login: Some(("ece".to_owned(), "smtp-password-CANARY".to_owned())),
+            clock: clock.clone(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+        let sink = Sink::start(SinkOptions { clock: clock.clone(), ..Default::default() }).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let world = Self {
+            receivers: format!(
+                "receivers:\n  - name: ops\n    email_configs:\n      - {{to: [ops@example.org], from: ece@example.org, \
+                 smarthost: \"{}\", auth_username: ece, auth_password_file: smtp-password, timeout: 2s,\n         \
+                 tls_config: {{ca_file: ca.pem}}}}\n    webhook_configs:\n      - {{url_file: hook-url, \
+                 signing_secret_files: [hook-secret], timeout: 2s}}\n",
+                mailbox.addr()
+            ),
+            dir,
+            ece,
+            mailbox,
+            sink,
+            certificates,
+            clock,
+            credentials: Vec::new(),
+            extra: String::new(),
+            global: "schedule: 1h".to_owned(),
+        };
+        world.write("ca.pem", world.certificates.ca_pem());
+        world.write("smtp-password", "smtp-password-CANARY");
+        world.write("hook-url", &format!("{}/hook/url-CANARY", world.sink.url().trim_end_matches('/')));
+        world.write("hook-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// A new key of this name in ECE, its file, and its place in the configuration.
+    pub fn add(&mut self, name: &str, expires: Expires) {
+        let encoded = self.ece.add_key(SimKey::new("owner", name, expires));
+        self.write(&format!("key-{name}"), &encoded);
+        self.credentials.push(name.to_owned());
+    }
+
+    pub fn forget(&mut self, name: &str) {
+        self.credentials.retain(|it| it != name);
+    }
+
+    pub fn config_text(&self) -> String {
+        let mut text = format!(
+            "global: {{{}}}\nplatforms:\n  - name: prod\n    urls: [\"{}\"]\n    tls_config: {{ca_file: ca.pem}}\n    \
+             credentials:\n",
+            self.global,
+            self.ece.url().trim_end_matches('/')
+        );
+        for name in &self.credentials {
+            text += &format!("      - {{name: {name}, api_key_file: key-{name}, team: owners}}\n");
+        }
+        text + "route: {receiver: ops, group_wait: 0s}\nstorage: {path: store}\n" + &self.receivers + &self.extra
+    }
+
+    pub fn write_config(&self) -> PathBuf {
+        self.write("config.yml", &self.config_text());
+        self.path("config.yml")
+    }
+
+    /// Loads the configuration and opens the store, as a start of the program does.
+    pub async fn start(&self) -> Program {
+        let config = Arc::new(Config::load(&self.write_config()).unwrap_or_else(|error| panic!("{error}")));
+        let telemetry = Arc::new(Telemetry::new(now()));
+        let store = Store::open(&config.storage_path, now()).unwrap().store;
+        let shared = Shared {
+            store: store.clone(),
+            board: Arc::new(Board::default()),
+            telemetry: telemetry.clone(),
+            owed: Arc::new(Notify::new()),
+            store_error: Arc::new(RwLock::new(None)),
+        };
+        let monitor = Monitor::new(config.clone(), shared.clone(), now()).await.unwrap();
+        let origin = app::origin(&config);
+        let outbox = Outbox::new(config, store, telemetry, origin, now()).await.unwrap();
+        Program { monitor, outbox, shared, clock: self.clock.clone() }
+    }
+
+    /// Sets the time for the program and for ECE.
+    pub fn set_now(&self, at: DateTime<Utc>) {
+        NOW.set(at.timestamp_millis());
+        self.clock.set(at);
+    }
+}
+
+/// The program, driven step by step at a simulated time.
+pub struct Program {
+    pub monitor: Monitor,
+    pub outbox: Outbox,
+    pub shared: Shared,
+    clock: Clock,
+}
+
+impl Program {
+    /// One step of both loops now.
+    pub async fn step(&mut self) {
+        self.monitor.step(now(), now).await;
+        self.outbox.step(now(), now).await.unwrap();
+    }
+
+    /// Lets simulated time pass, stopping wherever a loop has something to do, at least every `every`.
+    pub async fn pass(&mut self, span: TimeDelta, every: TimeDelta) {
+        let end = now() + span;
+        while now() < end {
+            let wake = self.monitor.next_wake(now()).min(now() + every).max(now() + TimeDelta::seconds(1)).min(end);
+            NOW.set(wake.timestamp_millis());
+            self.clock.set(wake);
+            self.step().await;
+        }
+    }
+
+    /// Ends the program as a kill would: nothing is finished, the store closes.
+    pub async fn stop(self) {
+        let Self { monitor, outbox, shared, .. } = self;
+        drop((monitor, outbox));
+        let store = shared.store.clone();
+        drop(shared);
+        store.close().await;
+    }
+}
+
+/// The real binary in the world.
+pub struct Binary {
+    child: Child,
+    pub url: String,
+    log: PathBuf,
+}
+
+impl Binary {
+    /// Starts `serve` and waits until it listens.
+    pub async fn serve(world: &World, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let binary = Self::spawn(world, flags, env);
+        binary.listening().await
+    }
+
+    pub fn spawn(world: &World, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let config = world.write_config();
+        let log = world.path("log");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
+            .arg(format!("--config.file={}", config.display()))
+            .args(["--web.listen-address=127.0.0.1:0", "--log.level=debug"])
+            .args(flags)
+            .envs(env.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child, url: String::new(), log }
+    }
+
+    async fn listening(mut self) -> Self {
+        let mark = "listening on address=";
+        let from = self.log_text().len().min(0);
+        let text = wait("the program to listen", || {
+            let text = self.log_text()[from..].to_owned();
+            text.rfind(mark).filter(|_| text.ends_with('\n')).map(|at| text[at + mark.len()..].to_owned())
+        })
+        .await;
+        let address: String = text.chars().take_while(|it| !it.is_whitespace() && *it != '"').collect();
+        self.url = format!("http://{address}");
+        self
+    }
+
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub async fn get(&self, path: &str) -> String {
+        fetch(&format!("{}{path}", self.url)).await.1
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "cannot send {name}");
+    }
+
+    /// Waits for the end of the process.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait("the program to end", || child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `look` sees something; looks again every few milliseconds, and fails after `PATIENCE`.
+pub async fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The same for something that has to be asked for.
+pub async fn wait_until(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !look().await {
+        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// GET over plain HTTP: status and body.
+pub async fn fetch(url: &str) -> (u16, String) {
+    request(reqwest::Method::GET, url).await
+}
+
+pub async fn request(method: reqwest::Method, url: &str) -> (u16, String) {
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(
+            ece_expiry_exporter::tls::client_config(&ece_expiry_exporter::config::TlsConfig::default()).unwrap(),
+        )
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .unwrap();
+    let response = client.request(method, url).send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.text().await.unwrap())
+}
+
+/// Runs the binary to its end: exit code, standard output, standard error.
+pub fn run(args: &[&str], dir: &Path) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
+        .args(args)
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (child.wait().unwrap().code().unwrap_or(-1), out, err)
+}
