@@ -133,6 +133,7 @@ fn config(emails: Vec<EmailConfig>, webhooks: Vec<WebhookConfig>) -> Arc<Config>
         default_receiver: None,
         group_wait: Duration::ZERO,
         storage_path: PathBuf::new(),
+        warnings: Vec::new(),
     })
 }
 

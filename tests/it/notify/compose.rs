@@ -7,7 +7,7 @@ use ece_expiry_exporter::alert::{AlertName, Reason};
 use ece_expiry_exporter::config::{SecretSource, Severity, SmtpEncryption};
 use ece_expiry_exporter::delivery::Notice;
 use ece_expiry_exporter::notify::{Channel, compose};
-use expect_test::{Expect, expect};
+use expect_test::{ExpectFile, expect_file};
 use mail_parser::{Message, MessageParser};
 
 use super::{
@@ -32,7 +32,7 @@ fn parse(mail: &[u8]) -> Message<'_> {
 }
 
 /// The subject and the text form, as a person reads them.
-fn check(notices: &[Notice], expected: &Expect) {
+fn check(notices: &[Notice], expected: &ExpectFile) {
     let bytes = mail(notices);
     let message = parse(&bytes);
     let text = message.body_text(0).unwrap().replace("\r\n", "\n");
@@ -45,48 +45,7 @@ fn check(notices: &[Notice], expected: &Expect) {
 #[test]
 fn an_expiring_credential_is_told_with_what_to_do() {
     let notice = notice(AlertName::CredentialExpiring, Reason::Escalated, Severity::Critical);
-    check(&[notice], &expect![[r#"
-        [ECE prod] CRITICAL: terraform expires in 6 days (2026-11-30)
-
-        CRITICAL - API key "terraform" on ECE platform "prod" expires in 6 days
-        (2026-11-30).
-
-          Expires         2026-11-30 00:00 UTC (Mon), in 6d 3h
-          Team            platform
-          What breaks     Terraform pipelines, the nightly plan
-          Last confirmed  Confirmed 2026-11-23 20:55 UTC (Mon), 5m ago (ECE answered
-                          200)
-          Key id          k1
-          Platform        https://ece.example.org:12443
-          Labels          tier=1
-
-        What to do
-          1. Sign in to the Cloud UI of prod at https://ece.example.org:12443 as the
-             owner of the key (the built-in users admin and readonly cannot hold API
-             keys).
-          2. Profile > Settings > API Keys > Generate API key. Choose a name and an
-             expiration (default three months). Copy the key: it is shown once.
-          3. Put it where it is used: Vault, kv/ece/terraform
-          4. Give it to this exporter too. A RENEWED message follows once the new
-             expiry is seen.
-          5. Revoke the old key k1 (trash icon in the Revoke column).
-
-        By API
-          curl -sS -H "Authorization: ApiKey $OLD_KEY" \
-            -H 'Content-Type: application/json' \
-            -X POST https://ece.example.org:12443/api/v1/users/auth/keys \
-            -d '{"description":"terraform 2026-11","expiration":"90d"}'
-          curl -sS -H "Authorization: ApiKey $NEW_KEY" \
-            -X DELETE https://ece.example.org:12443/api/v1/users/auth/keys/k1
-
-        Why this mail: less than 7d is left, and for that the policy says critical,
-        more urgent than before (ECECredentialExpiring).
-        Next reminder: 2026-11-24 21:00 UTC (Tue), if nothing changes.
-
-        -- 
-        Sent by ece-expiry-exporter 0.1.0 on mon1.
-        All credentials: https://expiry.example.org/
-    "#]]);
+    check(&[notice], &expect_file!["golden/expiring.txt"]);
 }
 
 #[test]
@@ -99,48 +58,7 @@ fn an_expired_credential_is_told_with_how_fresh_that_is() {
     notice.probe.http_status = Some(401);
     notice.probe.failure_reason = Some("unauthorized".to_owned());
     notice.probe.error = Some("ECE answered 401: the key is not accepted.".to_owned());
-    check(&[notice], &expect![[r#"
-        [ECE prod] CRITICAL: terraform EXPIRED 2 days ago (2026-11-21)
-
-        CRITICAL - API key "terraform" on ECE platform "prod" EXPIRED 2 days ago
-        (2026-11-21).
-
-          Expires         2026-11-21 19:00 UTC (Sat), 2d 2h ago
-          Team            platform
-          What breaks     Terraform pipelines, the nightly plan
-          Last confirmed  NOT confirmed since 2026-11-21 18:00 UTC (Sat), 2d 3h ago
-          Last probe      unauthorized: ECE answered 401: the key is not accepted
-          Key id          k1
-          Platform        https://ece.example.org:12443
-          Labels          tier=1
-
-        What to do
-          1. Sign in to the Cloud UI of prod at https://ece.example.org:12443 as the
-             owner of the key (the built-in users admin and readonly cannot hold API
-             keys).
-          2. Profile > Settings > API Keys > Generate API key. Choose a name and an
-             expiration (default three months). Copy the key: it is shown once.
-          3. Put it where it is used: Vault, kv/ece/terraform
-          4. Give it to this exporter too. A RENEWED message follows once the new
-             expiry is seen.
-          5. Revoke the old key k1 (trash icon in the Revoke column).
-
-        By API
-          # The old key cannot do this any more: take another valid key of its owner.
-          curl -sS -H "Authorization: ApiKey $OTHER_KEY" \
-            -H 'Content-Type: application/json' \
-            -X POST https://ece.example.org:12443/api/v1/users/auth/keys \
-            -d '{"description":"terraform 2026-11","expiration":"90d"}'
-          curl -sS -H "Authorization: ApiKey $NEW_KEY" \
-            -X DELETE https://ece.example.org:12443/api/v1/users/auth/keys/k1
-
-        Why this mail: it has expired, reminder 2 (ECECredentialExpired).
-        Next reminder: 2026-11-24 21:00 UTC (Tue), if nothing changes.
-
-        -- 
-        Sent by ece-expiry-exporter 0.1.0 on mon1.
-        All credentials: https://expiry.example.org/
-    "#]]);
+    check(&[notice], &expect_file!["golden/expired.txt"]);
 }
 
 #[test]
@@ -149,34 +67,7 @@ fn a_renewal_is_told_with_the_old_and_the_new_date() {
     notice.previous_expiry = credential(&mut notice).expires_at;
     notice.generation = 2;
     credential(&mut notice).expires_at = Some(now() + TimeDelta::days(90));
-    check(&[notice], &expect![[r#"
-        [ECE prod] OK: terraform RENEWED until 2027-02-21
-
-        OK - API key "terraform" on ECE platform "prod" RENEWED until 2027-02-21.
-
-          Expires         2027-02-21 21:00 UTC (Sun), in 90d
-          Expired before  2026-11-30 00:00 UTC (Mon)
-          Team            platform
-          Used by         Terraform pipelines, the nightly plan
-          Last confirmed  Confirmed 2026-11-23 20:55 UTC (Mon), 5m ago (ECE answered
-                          200)
-          Key id          k1
-          Platform        https://ece.example.org:12443
-          Labels          tier=1
-
-        What to do
-          1. Check that these have the new key: Terraform pipelines, the nightly
-             plan.
-          2. If the old key still exists, revoke it (Profile > Settings > API Keys,
-             trash icon in the Revoke column).
-
-        Why this mail: you were told that it would expire (ECECredentialExpiring).
-        No reminder follows.
-
-        -- 
-        Sent by ece-expiry-exporter 0.1.0 on mon1.
-        All credentials: https://expiry.example.org/
-    "#]]);
+    check(&[notice], &expect_file!["golden/renewed.txt"]);
 }
 
 #[test]
@@ -190,162 +81,15 @@ fn a_group_is_one_mail_with_the_worst_first() {
     credential(&mut never).expiry_state = "never".to_owned();
     credential(&mut never).expires_at = None;
     never.next_repeat = None;
-    check(&[never, later, soon], &expect![[r#"
-        [ECE prod] CRITICAL: 3 credentials need attention
-
-        CRITICAL  prod/backup expires in 1 hour (2026-11-23) [platform]
-        WARNING   prod/terraform expires in 6 days (2026-11-30) [platform]
-        INFO      prod/old-ci NEVER EXPIRES [platform]
-
-        ============================================================================
-
-        CRITICAL - API key "backup" on ECE platform "prod" expires in 1 hour
-        (2026-11-23).
-
-          Expires         2026-11-23 22:30 UTC (Mon), in 1h 30m
-          Team            platform
-          What breaks     Terraform pipelines, the nightly plan
-          Last confirmed  Confirmed 2026-11-23 20:55 UTC (Mon), 5m ago (ECE answered
-                          200)
-          Key id          k1
-          Platform        https://ece.example.org:12443
-          Labels          tier=1
-
-        What to do
-          1. Sign in to the Cloud UI of prod at https://ece.example.org:12443 as the
-             owner of the key (the built-in users admin and readonly cannot hold API
-             keys).
-          2. Profile > Settings > API Keys > Generate API key. Choose a name and an
-             expiration (default three months). Copy the key: it is shown once.
-          3. Put it where it is used: Vault, kv/ece/terraform
-          4. Give it to this exporter too. A RENEWED message follows once the new
-             expiry is seen.
-          5. Revoke the old key k1 (trash icon in the Revoke column).
-
-        By API
-          curl -sS -H "Authorization: ApiKey $OLD_KEY" \
-            -H 'Content-Type: application/json' \
-            -X POST https://ece.example.org:12443/api/v1/users/auth/keys \
-            -d '{"description":"backup 2026-11","expiration":"90d"}'
-          curl -sS -H "Authorization: ApiKey $NEW_KEY" \
-            -X DELETE https://ece.example.org:12443/api/v1/users/auth/keys/k1
-
-        Why this mail: less than 7d is left, and for that the policy says critical
-        (ECECredentialExpiring).
-        Next reminder: 2026-11-24 21:00 UTC (Tue), if nothing changes.
-
-        ============================================================================
-
-        WARNING - API key "terraform" on ECE platform "prod" expires in 6 days
-        (2026-11-30).
-
-          Expires         2026-11-30 00:00 UTC (Mon), in 6d 3h
-          Team            platform
-          What breaks     Terraform pipelines, the nightly plan
-          Last confirmed  Confirmed 2026-11-23 20:55 UTC (Mon), 5m ago (ECE answered
-                          200)
-          Key id          k1
-          Platform        https://ece.example.org:12443
-          Labels          tier=1
-
-        What to do
-          1. Sign in to the Cloud UI of prod at https://ece.example.org:12443 as the
-             owner of the key (the built-in users admin and readonly cannot hold API
-             keys).
-          2. Profile > Settings > API Keys > Generate API key. Choose a name and an
-             expiration (default three months). Copy the key: it is shown once.
-          3. Put it where it is used: Vault, kv/ece/terraform
-          4. Give it to this exporter too. A RENEWED message follows once the new
-             expiry is seen.
-          5. Revoke the old key k1 (trash icon in the Revoke column).
-
-        By API
-          curl -sS -H "Authorization: ApiKey $OLD_KEY" \
-            -H 'Content-Type: application/json' \
-            -X POST https://ece.example.org:12443/api/v1/users/auth/keys \
-            -d '{"description":"terraform 2026-11","expiration":"90d"}'
-          curl -sS -H "Authorization: ApiKey $NEW_KEY" \
-            -X DELETE https://ece.example.org:12443/api/v1/users/auth/keys/k1
-
-        Why this mail: less than 7d is left, and for that the policy says warning
-        (ECECredentialExpiring).
-        Next reminder: 2026-11-24 21:00 UTC (Tue), if nothing changes.
-
-        ============================================================================
-
-        INFO - API key "old-ci" on ECE platform "prod" NEVER EXPIRES.
-
-          Expires         never
-          Team            platform
-          What breaks     Terraform pipelines, the nightly plan
-          Last confirmed  Confirmed 2026-11-23 20:55 UTC (Mon), 5m ago (ECE answered
-                          200)
-          Key id          k1
-          Platform        https://ece.example.org:12443
-          Labels          tier=1
-
-        What to do
-          1. Decide whether it may live forever: a key that leaks and never expires
-             stays valid until somebody revokes it. If it may, set
-             policy.never_expires: ignore for it. If not, replace it:
-          2. Sign in to the Cloud UI of prod at https://ece.example.org:12443 as the
-             owner of the key (the built-in users admin and readonly cannot hold API
-             keys).
-          3. Profile > Settings > API Keys > Generate API key. Choose a name and an
-             expiration (default three months). Copy the key: it is shown once.
-          4. Put it where it is used: Vault, kv/ece/terraform
-          5. Give it to this exporter too. A RENEWED message follows once the new
-             expiry is seen.
-          6. Revoke the old key k1 (trash icon in the Revoke column).
-
-        By API
-          curl -sS -H "Authorization: ApiKey $OLD_KEY" \
-            -H 'Content-Type: application/json' \
-            -X POST https://ece.example.org:12443/api/v1/users/auth/keys \
-            -d '{"description":"old-ci 2026-11","expiration":"90d"}'
-          curl -sS -H "Authorization: ApiKey $NEW_KEY" \
-            -X DELETE https://ece.example.org:12443/api/v1/users/auth/keys/k1
-
-        Why this mail: the policy reports keys without an expiry
-        (ECECredentialNeverExpires).
-        No reminder follows while nothing changes.
-
-        -- 
-        Sent by ece-expiry-exporter 0.1.0 on mon1.
-        All credentials: https://expiry.example.org/
-    "#]]);
+    check(&[never, later, soon], &expect_file!["golden/group.txt"]);
 }
 
 #[test]
 fn an_unreachable_platform_is_told_without_a_credential() {
-    check(&[platform_notice(AlertName::PlatformUnreachable, Reason::New)], &expect![[r#"
-        [ECE prod] WARNING: platform is UNREACHABLE
-
-        WARNING - ECE platform "prod" is UNREACHABLE.
-
-          Since           2026-11-22 21:00 UTC (Sun), 1d ago
-          Last success    2026-11-23 19:00 UTC (Mon), 2h ago
-          Last probe      connect: no connection to ece.example.org:12443:
-                          connection refused
-          Platform        https://ece.example.org:12443
-
-        What to do
-          1. From the exporter's machine try: curl -v
-             https://ece.example.org:12443/api/v1/user
-          2. 401 there means that the network is fine and the exporter's proxy or
-             TLS settings are not. No answer: look at DNS, firewall, load balancer
-             and the coordinators.
-          3. Expiries that are already known are still announced in time; new ones
-             and renewals are not seen until ECE answers.
-
-        Why this mail: every credential of the platform failed to get an answer
-        (ECEPlatformUnreachable).
-        Next reminder: 2026-11-24 21:00 UTC (Tue), if nothing changes.
-
-        -- 
-        Sent by ece-expiry-exporter 0.1.0 on mon1.
-        All credentials: https://expiry.example.org/
-    "#]]);
+    check(
+        &[platform_notice(AlertName::PlatformUnreachable, Reason::New)],
+        &expect_file!["golden/unreachable.txt"],
+    );
 }
 
 #[test]
@@ -365,64 +109,7 @@ fn every_subject_begins_with_platform_and_severity() {
             subjects.push_str(&format!("{label:<40} {}\n", parse(&bytes).subject().unwrap()));
         }
     }
-    expect![[r#"
-        ECECredentialExpiring new                [ECE prod] WARNING: terraform expires in 6 days (2026-11-30)
-        ECECredentialExpiring escalated          [ECE prod] WARNING: terraform expires in 6 days (2026-11-30)
-        ECECredentialExpiring repeat             [ECE prod] WARNING: terraform expires in 6 days (2026-11-30)
-        ECECredentialExpiring renewed            [ECE prod] OK: terraform RENEWED until 2026-11-30
-        ECECredentialExpiring recovered          [ECE prod] OK: terraform RECOVERED, it no longer needs renewal, it expires 2026-11-30
-        ECECredentialExpiring removed            [ECE prod] INFO: terraform REMOVED from the configuration, it is no longer watched
-        ECECredentialExpiring test               [ECE prod] TEST: terraform is used for a test message, there is nothing to do
-        ECECredentialExpired new                 [ECE prod] WARNING: terraform expires in 6 days (2026-11-30)
-        ECECredentialExpired escalated           [ECE prod] WARNING: terraform expires in 6 days (2026-11-30)
-        ECECredentialExpired repeat              [ECE prod] WARNING: terraform expires in 6 days (2026-11-30)
-        ECECredentialExpired renewed             [ECE prod] OK: terraform RENEWED until 2026-11-30
-        ECECredentialExpired recovered           [ECE prod] OK: terraform RECOVERED, it no longer needs renewal, it expires 2026-11-30
-        ECECredentialExpired removed             [ECE prod] INFO: terraform REMOVED from the configuration, it is no longer watched
-        ECECredentialExpired test                [ECE prod] TEST: terraform is used for a test message, there is nothing to do
-        ECECredentialRejected new                [ECE prod] WARNING: terraform REJECTED (401)
-        ECECredentialRejected escalated          [ECE prod] WARNING: terraform REJECTED (401)
-        ECECredentialRejected repeat             [ECE prod] WARNING: terraform REJECTED (401)
-        ECECredentialRejected renewed            [ECE prod] OK: terraform RENEWED until 2026-11-30
-        ECECredentialRejected recovered          [ECE prod] OK: terraform RECOVERED, ECE accepts it again, it expires 2026-11-30
-        ECECredentialRejected removed            [ECE prod] INFO: terraform REMOVED from the configuration, it is no longer watched
-        ECECredentialRejected test               [ECE prod] TEST: terraform is used for a test message, there is nothing to do
-        ECECredentialForbidden new               [ECE prod] WARNING: terraform FORBIDDEN (403)
-        ECECredentialForbidden escalated         [ECE prod] WARNING: terraform FORBIDDEN (403)
-        ECECredentialForbidden repeat            [ECE prod] WARNING: terraform FORBIDDEN (403)
-        ECECredentialForbidden renewed           [ECE prod] OK: terraform RENEWED until 2026-11-30
-        ECECredentialForbidden recovered         [ECE prod] OK: terraform RECOVERED, it has its rights again, it expires 2026-11-30
-        ECECredentialForbidden removed           [ECE prod] INFO: terraform REMOVED from the configuration, it is no longer watched
-        ECECredentialForbidden test              [ECE prod] TEST: terraform is used for a test message, there is nothing to do
-        ECECredentialExpiryUnknown new           [ECE prod] WARNING: terraform has an UNKNOWN expiry
-        ECECredentialExpiryUnknown escalated     [ECE prod] WARNING: terraform has an UNKNOWN expiry
-        ECECredentialExpiryUnknown repeat        [ECE prod] WARNING: terraform has an UNKNOWN expiry
-        ECECredentialExpiryUnknown renewed       [ECE prod] OK: terraform RENEWED until 2026-11-30
-        ECECredentialExpiryUnknown recovered     [ECE prod] OK: terraform RECOVERED, its expiry is known again, it expires 2026-11-30
-        ECECredentialExpiryUnknown removed       [ECE prod] INFO: terraform REMOVED from the configuration, it is no longer watched
-        ECECredentialExpiryUnknown test          [ECE prod] TEST: terraform is used for a test message, there is nothing to do
-        ECECredentialNeverExpires new            [ECE prod] WARNING: terraform NEVER EXPIRES
-        ECECredentialNeverExpires escalated      [ECE prod] WARNING: terraform NEVER EXPIRES
-        ECECredentialNeverExpires repeat         [ECE prod] WARNING: terraform NEVER EXPIRES
-        ECECredentialNeverExpires renewed        [ECE prod] OK: terraform RENEWED until 2026-11-30
-        ECECredentialNeverExpires recovered      [ECE prod] OK: terraform RECOVERED, it now has an expiry, it expires 2026-11-30
-        ECECredentialNeverExpires removed        [ECE prod] INFO: terraform REMOVED from the configuration, it is no longer watched
-        ECECredentialNeverExpires test           [ECE prod] TEST: terraform is used for a test message, there is nothing to do
-        ECEPlatformUnreachable new               [ECE prod] WARNING: platform is UNREACHABLE
-        ECEPlatformUnreachable escalated         [ECE prod] WARNING: platform is UNREACHABLE
-        ECEPlatformUnreachable repeat            [ECE prod] WARNING: platform is UNREACHABLE
-        ECEPlatformUnreachable renewed           [ECE prod] OK: platform RENEWED, it does not expire any more
-        ECEPlatformUnreachable recovered         [ECE prod] OK: platform RECOVERED, it answers again
-        ECEPlatformUnreachable removed           [ECE prod] INFO: platform REMOVED from the configuration, it is no longer watched
-        ECEPlatformUnreachable test              [ECE prod] TEST: platform is used for a test message, there is nothing to do
-        ECEPlatformClockSkew new                 [ECE prod] WARNING: platform has a clock 7 minutes ahead of ours
-        ECEPlatformClockSkew escalated           [ECE prod] WARNING: platform has a clock 7 minutes ahead of ours
-        ECEPlatformClockSkew repeat              [ECE prod] WARNING: platform has a clock 7 minutes ahead of ours
-        ECEPlatformClockSkew renewed             [ECE prod] OK: platform RENEWED, it does not expire any more
-        ECEPlatformClockSkew recovered           [ECE prod] OK: platform RECOVERED, the clocks agree again
-        ECEPlatformClockSkew removed             [ECE prod] INFO: platform REMOVED from the configuration, it is no longer watched
-        ECEPlatformClockSkew test                [ECE prod] TEST: platform is used for a test message, there is nothing to do
-    "#]].assert_eq(&subjects);
+    expect_file!["golden/subjects.txt"].assert_eq(&subjects);
 }
 
 #[test]
@@ -625,91 +312,7 @@ fn every_payload_keeps_the_contract() {
 fn a_payload_says_what_happened() {
     let notice = notice(AlertName::CredentialExpiring, Reason::Escalated, Severity::Critical);
     let payload: serde_json::Value = serde_json::from_slice(&payload(&notice)).unwrap();
-    expect![[r#"
-        {
-          "data": {
-            "alert": {
-              "dashboard_url": null,
-              "description": "ECE credential terraform on prod expires in 6 days (2026-11-30). Team: platform. Expiry: 2026-11-30 00:00 UTC (Mon). Used by: Terraform pipelines, the nightly plan. Confirmed 2026-11-23 20:55 UTC (Mon), 5m ago (ECE answered 200).",
-              "ends_at": null,
-              "fingerprint": "33c72d0329d35baa",
-              "labels": {
-                "alertname": "ECECredentialExpiring",
-                "credential": "terraform",
-                "kind": "api_key",
-                "platform": "prod",
-                "severity": "critical",
-                "team": "platform",
-                "tier": "1"
-              },
-              "name": "ECECredentialExpiring",
-              "reason": "escalated",
-              "repeat": 0,
-              "runbook_url": null,
-              "starts_at": "2026-11-22T21:00:00Z",
-              "summary": "ECE credential terraform on prod expires in 6 days (2026-11-30)."
-            },
-            "credential": {
-              "key_id": "k1",
-              "kind": "api_key",
-              "labels": {
-                "tier": "1"
-              },
-              "name": "terraform",
-              "team": "platform",
-              "used_by": [
-                "Terraform pipelines",
-                "the nightly plan"
-              ]
-            },
-            "expiry": {
-              "expires_at": "2026-11-30T00:00:00Z",
-              "observed_at": "2026-11-23T20:55:00Z",
-              "previous_expires_at": null,
-              "remaining_days": 6.1,
-              "remaining_seconds": 529200,
-              "state": "dated",
-              "threshold_seconds": 604800
-            },
-            "platform": {
-              "name": "prod",
-              "url": "https://ece.example.org:12443"
-            },
-            "probe": {
-              "error": null,
-              "failure_reason": null,
-              "http_status": 200,
-              "last_run_at": "2026-11-23T20:55:00Z",
-              "last_success_at": "2026-11-23T20:55:00Z",
-              "success": true
-            },
-            "renewal": {
-              "api": [
-                "POST /api/v1/users/auth/keys",
-                "DELETE /api/v1/users/auth/keys/k1"
-              ],
-              "ui_steps": [
-                "Sign in to the Cloud UI of prod at https://ece.example.org:12443 as the owner of the key (the built-in users admin and readonly cannot hold API keys).",
-                "Profile > Settings > API Keys > Generate API key. Choose a name and an expiration (default three months). Copy the key: it is shown once.",
-                "Put it where it is used: Vault, kv/ece/terraform",
-                "Give it to this exporter too. A RENEWED message follows once the new expiry is seen.",
-                "Revoke the old key k1 (trash icon in the Revoke column)."
-              ]
-            }
-          },
-          "id": "msg_01JDEXAMPLE00000000000000A",
-          "severity": "critical",
-          "source": {
-            "instance": "mon1",
-            "name": "ece-expiry-exporter",
-            "url": "https://expiry.example.org",
-            "version": "0.1.0"
-          },
-          "status": "firing",
-          "timestamp": "2026-11-23T21:00:00Z",
-          "type": "credential.expiring",
-          "version": "1"
-        }"#]].assert_eq(&format!("{payload:#}"));
+    expect_file!["golden/payload.json"].assert_eq(&format!("{payload:#}\n"));
 }
 
 #[test]

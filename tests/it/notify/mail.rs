@@ -229,29 +229,37 @@ async fn a_recipient_or_channel_that_is_no_longer_configured_is_given_up() {
     }
 }
 
-#[tokio::test]
-async fn where_starttls_is_stripped_no_credentials_are_sent() {
+/// A server that greets and answers each line as `answer` says; gives the lines it heard on one connection.
+async fn scripted(
+    answer: fn(&str) -> &'static [u8],
+) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let heard = tokio::spawn(async move {
+    let hearing = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let (read, mut write) = stream.into_split();
         write.write_all(b"220 mail.test\r\n").await.unwrap();
         let mut lines = tokio::io::BufReader::new(read).lines();
         let mut heard = Vec::new();
         while let Ok(Some(line)) = lines.next_line().await {
-            let answer: &[u8] = if line.starts_with("EHLO") {
-                b"250-mail.test\r\n250 AUTH PLAIN LOGIN\r\n"
-            } else {
-                b"250 ok\r\n"
-            };
+            let answered = write.write_all(answer(&line)).await;
             heard.push(line);
-            if write.write_all(answer).await.is_err() {
+            if answered.is_err() {
                 break;
             }
         }
         heard
     });
+    (port, hearing)
+}
+
+#[tokio::test]
+async fn where_starttls_is_stripped_no_credentials_are_sent() {
+    let (port, heard) = scripted(|line| match line {
+        "EHLO exporter.test" => b"250-mail.test\r\n250 AUTH PLAIN LOGIN\r\n",
+        _ => b"250 ok\r\n",
+    })
+    .await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     std::fs::write(&file, PASSWORD).unwrap();
@@ -261,6 +269,37 @@ async fn where_starttls_is_stripped_no_credentials_are_sent() {
     let why = retried(send(channel, "ops@example.org").await);
     assert!(why.contains("offers no STARTTLS"), "{why}");
     assert_eq!(heard.await.unwrap(), ["EHLO exporter.test", "QUIT"]);
+}
+
+#[tokio::test]
+async fn a_password_that_a_server_repeats_is_not_shown() {
+    let (port, _) = scripted(|line| match line.split(' ').next().unwrap() {
+        "EHLO" => b"250-mail.test\r\n250 AUTH PLAIN\r\n",
+        "AUTH" => b"535 bad: correct horse battery Y29ycmVjdCBob3JzZSBiYXR0ZXJ5 AGVjZQBjb3JyZWN0IGhvcnNlIGJhdHRlcnk=\r\n",
+        _ => b"221 bye\r\n",
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, PASSWORD).unwrap();
+    let mut channel = email_config(port, SmtpEncryption::None);
+    channel.auth =
+        Some(SmtpAuth { username: "ece".to_owned(), password: SecretSource::File(file) });
+    let why = retried(send(channel, "ops@example.org").await);
+    assert!(why.contains("bad: [redacted] [redacted] [redacted]"), "{why}");
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_out_of_step_is_no_acceptance() {
+    let (port, _) = scripted(|line| match line.split([' ', ':']).next().unwrap() {
+        "EHLO" | "MAIL" | "RCPT" => b"250 ok\r\n",
+        "DATA" | "." => b"354 go on\r\n",
+        "QUIT" => b"221 bye\r\n",
+        _ => b"",
+    })
+    .await;
+    let why = retried(send(email_config(port, SmtpEncryption::None), "ops@example.org").await);
+    assert!(why.contains("out of step"), "{why}");
 }
 
 #[tokio::test]
@@ -276,29 +315,16 @@ async fn a_server_that_never_greets_costs_the_deadline_and_no_more() {
 
 #[tokio::test]
 async fn a_verdict_is_kept_when_the_server_falls_silent_after_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let (read, mut write) = stream.into_split();
-        write.write_all(b"220 mail.test\r\n").await.unwrap();
-        let mut lines = tokio::io::BufReader::new(read).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let answer: &[u8] = match line.split(' ').next().unwrap() {
-                "RCPT" => b"550 5.7.1 not for you\r\n",
-                "QUIT" => b"",
-                _ => b"250 ok\r\n",
-            };
-            if write.write_all(answer).await.is_err() {
-                break;
-            }
-        }
-    });
+    let (port, _) = scripted(|line| match line.split(' ').next().unwrap() {
+        "RCPT" => b"550 5.7.1 not for you\r\n",
+        "QUIT" => b"",
+        _ => b"250 ok\r\n",
+    })
+    .await;
     match send(email_config(port, SmtpEncryption::None), "ops@example.org").await {
         Err(SendError::GiveUp { why }) => assert!(why.contains("not for you"), "{why}"),
         other => panic!("{other:?}"),
     }
-    server.await.unwrap();
 }
 
 #[tokio::test]
