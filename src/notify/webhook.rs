@@ -50,7 +50,7 @@ impl Hook {
     pub fn new(config: &WebhookConfig) -> anyhow::Result<Self> {
         let tls = match crate::tls::client_config(&config.tls) {
             // An image without any authorities can still serve a receiver on plain HTTP.
-            Err(_) if speaks_plain_http(config) => crate::tls::client_config_for_plain_http(),
+            Err(_) if speaks_plain_http(config) => crate::tls::client_config_for_plain_http()?,
             built => built?,
         };
         let mut client = Client::builder()
