@@ -536,9 +536,8 @@ proptest! {
             }
             model.history.push((now, seen.clone()));
             let n = model.history.len();
-            let (renewed, lives_before, lives) = (model.accepted(n), model.accepted(n - 1).1, model.accepted(n).1);
-            let was = model.accepted(n - 1).0;
-            if was.is_some() && lives_before < lives {
+            let ((was, lives_before), renewed) = (model.accepted(n - 1), model.accepted(n));
+            if was.is_some() && lives_before < renewed.1 {
                 if fire.take().is_some() {
                     expected.push((now, AlertName::CredentialExpiring, Reason::Renewed));
                 }
@@ -547,10 +546,10 @@ proptest! {
                 expected.push((now, AlertName::CredentialNeverExpires, Reason::Recovered));
                 reached = 0;
             }
-            let past = renewed.0.is_some_and(|it| it <= now);
             match &seen {
                 Seen::Fails(FailureReason::Unauthorized) => {
-                    rejected |= !past && 2 <= model.row(n, FailureReason::Unauthorized);
+                    let dead = renewed.0.is_some_and(|it| it <= now);
+                    rejected |= !dead && 2 <= model.row(n, FailureReason::Unauthorized);
                 }
                 Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => {
                     rejected &= model.row(n, FailureReason::Forbidden) < 2;
