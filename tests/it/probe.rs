@@ -484,7 +484,7 @@ async fn a_secret_that_is_no_key_is_not_sent_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_used_only_when_configured_and_its_password_is_not_shown() {
+async fn a_configured_proxy_is_used_and_its_password_is_not_shown() {
     let proxy = Coordinator::http(tells).await;
     let mut platform = platform(&["http://ece.invalid:12400".to_owned()]);
     platform.proxy_url = Some(format!("http://user:hunter2@{}", proxy.addr));
@@ -498,6 +498,19 @@ async fn a_proxy_is_used_only_when_configured_and_its_password_is_not_shown() {
     let message = failed(prober.probe(&credential(&dir), time::now).await, FailureReason::Connect);
     assert_holds(&message, &["ece.invalid:12400", "through the proxy 127.0.0.1:"]);
     assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_used() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "probe::the_expiry_is_read_from_the_header"])
+        .envs(["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:1")))
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(output.contains("1 passed"), "{output}");
 }
 
 #[test]
