@@ -525,6 +525,7 @@ fn what_cannot_be_used_is_said_when_the_prober_is_made() {
         (header, "http_headers: X Y"),
         (proxy, "proxy_url is not a URL"),
         (url, "cannot be used as a URL"),
+        (platform(&[]), "platform prod has no URL"),
     ];
     for (platform, expected) in cases {
         let error = format!("{:#}", Prober::new(&platform, PATIENCE).err().unwrap());
