@@ -144,8 +144,7 @@ pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<String
     let mut lines = Vec::new();
     if dead {
         lines.push(
-            "# The old key cannot do this any more: take another valid key of its owner."
-                .to_owned(),
+            "# The old key cannot do this any more: use another one of its owner.".to_owned(),
         );
     }
     lines.extend([

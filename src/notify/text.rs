@@ -221,7 +221,7 @@ pub fn description(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String 
         sentences.extend(before.map(|it| format!("Expiry before: {}.", instant(it))));
         let uses = uses(credential);
         sentences.extend(uses.map(|it| format!("Used by: {}.", cut(&it, NOTE_CHARS_MAX))));
-        sentences.push(format!("{}.", freshness(notice, now)));
+        sentences.push(format!("Last confirmed: {}.", freshness(notice, now)));
     }
     sentences.extend(problem(notice).map(|it| format!("Last probe: {it}.")));
     sentences.join(" ")
@@ -240,14 +240,14 @@ pub fn uses(credential: &NoticeCredential) -> Option<String> {
     Some(uses.join(", "))
 }
 
-/// Whether what is said about the expiry can be relied on: `confirmed …` or `NOT confirmed since …`.
+/// Whether what is said about the expiry can be relied on: when ECE last did, or `NOT confirmed since …`.
 pub fn freshness(notice: &Notice, now: DateTime<Utc>) -> String {
     let observed_at = notice.credential.as_ref().and_then(|it| it.observed_at);
     match (notice.probe.success, observed_at) {
         (true, Some(at)) => {
             let status = notice.probe.http_status;
             let answer = status.map(|it| format!(" (ECE answered {it})")).unwrap_or_default();
-            format!("Confirmed {}, {} ago{answer}", instant(at), span(now - at))
+            format!("{}, {} ago{answer}", instant(at), span(now - at))
         }
         (false, Some(at)) => {
             format!("NOT confirmed since {}, {} ago", instant(at), span(now - at))

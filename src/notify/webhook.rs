@@ -48,8 +48,13 @@ impl Hook {
     /// # Errors
     /// A certificate or the proxy URL cannot be used.
     pub fn new(config: &WebhookConfig) -> anyhow::Result<Self> {
+        let tls = match crate::tls::client_config(&config.tls) {
+            // An image without any authorities can still serve a receiver on plain HTTP.
+            Err(_) if speaks_plain_http(config) => crate::tls::client_config_for_plain_http()?,
+            built => built?,
+        };
         let mut client = Client::builder()
-            .tls_backend_preconfigured(crate::tls::client_config(&config.tls)?)
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
@@ -173,6 +178,11 @@ impl Hook {
         }
         Ok(headers)
     }
+}
+
+/// Whether the URL, as it is now, needs no TLS; a URL that cannot be read is told at each attempt.
+fn speaks_plain_http(config: &WebhookConfig) -> bool {
+    config.url.read().is_ok_and(|it| it.expose().starts_with("http://"))
 }
 
 fn retry(why: &str) -> SendError {

@@ -125,7 +125,11 @@ impl Mailer {
             if !connection.can_starttls() {
                 return Err((Stage::Encryption, Trouble::NoStarttls));
             }
-            connection.starttls(tls.clone(), &self.hello).await.map_err(at(Stage::Encryption))?;
+            if let Err(error) = connection.starttls(tls.clone(), &self.hello).await {
+                // lettre has lost the stream and panics at a farewell; dropping it closes the socket.
+                *slot = None;
+                return Err((Stage::Encryption, Trouble::Smtp(error)));
+            }
         }
         if let (Some(auth), Some(password)) = (&self.config.auth, password) {
             let mechanisms = [Mechanism::Plain, Mechanism::Login];
@@ -147,6 +151,8 @@ impl Mailer {
         connection.command(mail).await.map_err(at(Stage::Sender))?;
         connection.command(Rcpt::new(to, Vec::new())).await.map_err(at(Stage::Recipient))?;
         connection.command(Data).await.map_err(at(Stage::Content))?;
+        // The end mark begins with a line end of its own.
+        let body = body.strip_suffix(b"\r\n").unwrap_or(body);
         let response = connection.message(body).await.map_err(at(Stage::Content))?;
         // An answer that came one command too early (an injected one, or a confused server) is no acceptance.
         match response.code().severity {
