@@ -288,7 +288,7 @@ fn record(connection: &mut Connection, batch: &Batch, now: DateTime<Utc>) -> any
     let transaction = connection.transaction()?;
     {
         let mut put = transaction.prepare_cached(
-            "INSERT INTO subject (key, state, updated_ms) VALUES ($1, $2, $3)
+            "INSERT INTO subject (key, state, updated_ms) VALUES (?1, ?2, ?3)
              ON CONFLICT (key) DO UPDATE SET state = excluded.state, updated_ms = excluded.updated_ms",
         )?;
         let at = crate::time::to_ms(now);

@@ -1,4 +1,6 @@
 //! The SQL of the ledger: owed, composed, claimed, finished.
+//!
+//! Parameters are written `?1`, by position: SQLite numbers `$1` by its first appearance, whatever its digits say.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,8 +42,8 @@ fn last_told(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<Optio
     let status = transaction
         .prepare_cached(
             "SELECT owed.status FROM owed JOIN parcel ON parcel.id = owed.parcel_id
-             WHERE owed.thread = $1 AND owed.receiver = $2 AND owed.integration = $3 AND owed.channel = $4
-                 AND owed.recipient = $5 AND parcel.state <> 'dead'
+             WHERE owed.thread = ?1 AND owed.receiver = ?2 AND owed.integration = ?3 AND owed.channel = ?4
+                 AND owed.recipient = ?5 AND parcel.state <> 'dead'
                  AND (parcel.state = 'delivered' OR parcel.attempts > 0)
              ORDER BY owed.id DESC LIMIT 1",
         )?
@@ -59,7 +61,7 @@ fn insert(transaction: &Transaction<'_>, owed: &Owed, now: DateTime<Utc>) -> any
         .prepare_cached(
             "INSERT INTO owed (key, thread, status, receiver, integration, channel, recipient, notice, created_ms,
                  not_before_ms, state)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'waiting')
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'waiting')
              ON CONFLICT (key, receiver, integration, channel, recipient) DO NOTHING",
         )?
         .execute(params![
@@ -91,7 +93,7 @@ fn supersede(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE owed SET state = 'superseded'
-             WHERE thread = $1 AND receiver = $2 AND integration = $3 AND channel = $4 AND recipient = $5 AND key <> $6
+             WHERE thread = ?1 AND receiver = ?2 AND integration = ?3 AND channel = ?4 AND recipient = ?5 AND key <> ?6
                  AND (state = 'waiting' OR state = 'composed'
                      AND EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND state = 'pending'))",
         )?
@@ -99,7 +101,7 @@ fn supersede(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<()> {
     transaction
         .prepare_cached(
             "UPDATE parcel SET state = 'superseded'
-             WHERE state = 'pending' AND id IN (SELECT parcel_id FROM owed WHERE thread = $1)
+             WHERE state = 'pending' AND id IN (SELECT parcel_id FROM owed WHERE thread = ?1)
                  AND NOT EXISTS (SELECT 1 FROM owed WHERE parcel_id = parcel.id AND owed.state = 'composed')",
         )?
         .execute([&owed.thread])?;
@@ -122,7 +124,7 @@ pub(super) fn forget_others(
         for owed in ends(&transaction, key, now)? {
             owe(&transaction, &owed, now)?;
         }
-        transaction.execute("DELETE FROM subject WHERE key = $1", [key])?;
+        transaction.execute("DELETE FROM subject WHERE key = ?1", [key])?;
     }
     transaction.commit()?;
     Ok(gone)
@@ -132,7 +134,7 @@ pub(super) fn forget_others(
 fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<Owed>> {
     let mut statement = transaction.prepare_cached(
         "SELECT receiver, integration, channel, recipient, thread, key, notice FROM owed AS it
-         WHERE thread >= $1 || ' ' AND thread < $1 || '!' AND status = 'firing'
+         WHERE thread >= ?1 || ' ' AND thread < ?1 || '!' AND status = 'firing'
              AND id = (SELECT MAX(id) FROM owed WHERE thread = it.thread AND receiver = it.receiver
                  AND integration = it.integration AND channel = it.channel AND recipient = it.recipient)",
     )?;
@@ -175,8 +177,8 @@ pub(super) fn waiting(
         "SELECT receiver, integration, channel, recipient, id, notice FROM owed
          WHERE state = 'waiting' AND (receiver, integration, channel, recipient) IN (
              SELECT receiver, integration, channel, recipient FROM owed
-             WHERE state = 'waiting' AND not_before_ms <= $1)
-         ORDER BY id LIMIT $2",
+             WHERE state = 'waiting' AND not_before_ms <= ?1)
+         ORDER BY id LIMIT ?2",
     )?;
     let mut rows =
         statement.query(params![to_ms(now), i64::try_from(rows_max).unwrap_or(i64::MAX)])?;
@@ -197,11 +199,11 @@ pub(super) fn composed(
     {
         let mut put = transaction.prepare_cached(
             "INSERT INTO parcel (id, receiver, integration, channel, recipient, body, state, created_ms, next_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $7)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?7, ?7)",
         )?;
         // What was superseded meanwhile is not composed; a message that then carries nothing is not sent.
         let mut bind = transaction.prepare_cached(
-            "UPDATE owed SET state = 'composed', parcel_id = $1 WHERE id = $2 AND state = 'waiting'",
+            "UPDATE owed SET state = 'composed', parcel_id = ?1 WHERE id = ?2 AND state = 'waiting'",
         )?;
         for (parcel, rows) in parcels {
             let target = &parcel.target;
@@ -219,7 +221,7 @@ pub(super) fn composed(
                 bound += bind.execute(params![parcel.id, row])?;
             }
             if bound == 0 {
-                transaction.execute("DELETE FROM parcel WHERE id = $1", [&parcel.id])?;
+                transaction.execute("DELETE FROM parcel WHERE id = ?1", [&parcel.id])?;
             }
         }
     }
@@ -239,7 +241,7 @@ pub(super) fn claim(
     let transaction = connection.transaction()?;
     let channels: Vec<(String, String, u32)> = transaction
         .prepare_cached(
-            "SELECT DISTINCT receiver, integration, channel FROM parcel WHERE state = 'pending' AND next_ms <= $1",
+            "SELECT DISTINCT receiver, integration, channel FROM parcel WHERE state = 'pending' AND next_ms <= ?1",
         )?
         .query_map([to_ms(now)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_, _>>()?;
@@ -249,9 +251,9 @@ pub(super) fn claim(
     let mut parcels = Vec::new();
     for (receiver, integration, channel) in channels.into_iter().filter(|it| !is_busy(it)) {
         let mut statement = transaction.prepare_cached(
-            "UPDATE parcel SET attempts = attempts + 1, next_ms = $1
-             WHERE id IN (SELECT id FROM parcel WHERE state = 'pending' AND next_ms <= $2 AND receiver = $3
-                 AND integration = $4 AND channel = $5 ORDER BY created_ms, rowid LIMIT $6)
+            "UPDATE parcel SET attempts = attempts + 1, next_ms = ?1
+             WHERE id IN (SELECT id FROM parcel WHERE state = 'pending' AND next_ms <= ?2 AND receiver = ?3
+                 AND integration = ?4 AND channel = ?5 ORDER BY created_ms, rowid LIMIT ?6)
              RETURNING receiver, integration, channel, recipient, id, body, attempts, created_ms, rowid",
         )?;
         let limit = i64::try_from(each).unwrap_or(i64::MAX);
@@ -275,7 +277,7 @@ pub(super) fn claim(
 
 pub(super) fn recover(connection: &mut Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
     connection.execute(
-        "UPDATE parcel SET next_ms = $1 WHERE state = 'pending' AND attempts > 0 AND NOT EXISTS (
+        "UPDATE parcel SET next_ms = ?1 WHERE state = 'pending' AND attempts > 0 AND NOT EXISTS (
              SELECT 1 FROM attempt WHERE parcel_id = parcel.id AND number = parcel.attempts)",
         [to_ms(now)],
     )?;
@@ -305,24 +307,24 @@ pub(super) fn finish(
     let word = match outcome {
         Outcome::Delivered(answer) => {
             // Also when it was superseded while it was on its way: it has arrived.
-            let sql = "UPDATE parcel SET state = 'delivered', finished_ms = $2, answer = $3 WHERE id = $1";
+            let sql = "UPDATE parcel SET state = 'delivered', finished_ms = ?2, answer = ?3 WHERE id = ?1";
             transaction.execute(sql, params![id, at, answer])?;
             Some(("delivered", answer))
         }
         Outcome::Postponed(answer, until) => {
             let sql =
-                "UPDATE parcel SET next_ms = $2, answer = $3 WHERE id = $1 AND state = 'pending'";
+                "UPDATE parcel SET next_ms = ?2, answer = ?3 WHERE id = ?1 AND state = 'pending'";
             transaction.execute(sql, params![id, to_ms(*until), answer])?;
             Some(("failed", answer))
         }
         Outcome::Dead(answer) => {
-            let sql = "UPDATE parcel SET state = 'dead', finished_ms = $2, answer = $3
-                       WHERE id = $1 AND state = 'pending'";
+            let sql = "UPDATE parcel SET state = 'dead', finished_ms = ?2, answer = ?3
+                       WHERE id = ?1 AND state = 'pending'";
             transaction.execute(sql, params![id, at, answer])?;
             Some(("dead", answer))
         }
         Outcome::Untried(until) => {
-            let sql = "UPDATE parcel SET next_ms = $2, attempts = attempts - 1 WHERE id = $1 AND state = 'pending'";
+            let sql = "UPDATE parcel SET next_ms = ?2, attempts = attempts - 1 WHERE id = ?1 AND state = 'pending'";
             transaction.execute(sql, params![id, to_ms(*until)])?;
             None
         }
@@ -330,7 +332,7 @@ pub(super) fn finish(
     if let Some((word, answer)) = word {
         transaction.execute(
             "INSERT OR REPLACE INTO attempt (parcel_id, number, at_ms, took_ms, outcome, answer)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 id,
                 attempt,

@@ -160,7 +160,7 @@ pub(super) fn is_about_place(error: &anyhow::Error) -> bool {
 }
 
 fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
-    connection.execute("ATTACH DATABASE $1 AS disk", [uri])?;
+    connection.execute("ATTACH DATABASE ?1 AS disk", [uri])?;
     connection.execute_batch(
         "INSERT INTO subject SELECT * FROM disk.subject;
          INSERT INTO parcel SELECT * FROM disk.parcel;
@@ -262,16 +262,16 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
 fn purge(connection: &Connection, now: DateTime<Utc>) -> Result<(), Error> {
     let before = to_ms(now) - i64::try_from(KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
     connection.execute(
-        "DELETE FROM attempt WHERE parcel_id IN (SELECT id FROM parcel WHERE state <> 'pending' AND created_ms < $1)",
+        "DELETE FROM attempt WHERE parcel_id IN (SELECT id FROM parcel WHERE state <> 'pending' AND created_ms < ?1)",
         [before],
     )?;
     connection.execute(
-        "DELETE FROM owed WHERE state <> 'waiting' AND created_ms < $1
+        "DELETE FROM owed WHERE state <> 'waiting' AND created_ms < ?1
          AND NOT EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND state = 'pending')",
         [before],
     )?;
     connection.execute(
-        "DELETE FROM parcel WHERE state <> 'pending' AND created_ms < $1
+        "DELETE FROM parcel WHERE state <> 'pending' AND created_ms < ?1
          AND NOT EXISTS (SELECT 1 FROM owed WHERE parcel_id = parcel.id)",
         [before],
     )?;

@@ -139,14 +139,14 @@ async fn a_credential_that_is_no_longer_configured_ends_its_alert_for_those_who_
     world.add("gone", Expires::At(start() + days(5)));
     world.add("quiet", Expires::At(start() + days(80)));
     let mut program = world.start().await;
-    program.step().await;
+    program.pass(TimeDelta::minutes(1), TimeDelta::seconds(20)).await;
     program.stop().await;
     world.forget("gone");
     let mut program = world.start().await;
-    program.step().await;
+    program.pass(TimeDelta::minutes(1), TimeDelta::seconds(20)).await;
     program.stop().await;
     let mut program = world.start().await;
-    program.step().await;
+    program.pass(TimeDelta::minutes(1), TimeDelta::seconds(20)).await;
     assert_eq!(
         hooks(&world),
         ["credential.expiring new critical", "credential.removed removed critical"]
@@ -241,16 +241,4 @@ async fn alerts_that_are_due_together_come_in_one_mail_and_a_webhook_each() {
         *ids.entry(hook.header("webhook-id").to_owned()).or_default() += 1;
     }
     assert_eq!(ids.len(), 4);
-}
-#[tokio::test]
-async fn debug_me() {
-    let telemetry = std::sync::Arc::new(ece_expiry_exporter::metrics::Telemetry::new(start()));
-    ece_expiry_exporter::app::logging::start(tracing_subscriber::filter::LevelFilter::DEBUG, ece_expiry_exporter::app::logging::Format::Plain, telemetry);
-    let mut world = world().await;
-    world.add("terraform", Expires::At(start() + days(20)));
-    let mut program = world.start().await;
-    program.step().await;
-    println!("{:?}", hooks(&world));
-    program.pass(TimeDelta::minutes(10), TimeDelta::seconds(20)).await;
-    println!("{:?}", hooks(&world));
 }
