@@ -81,7 +81,11 @@ pub async fn serve(
     bound: impl FnOnce(&[std::net::SocketAddr]),
 ) -> anyhow::Result<()> {
     let build = build_info();
-    tracing::info!("starting ece-expiry-exporter version={} revision={}", build.version, build.revision);
+    tracing::info!(
+        "starting ece-expiry-exporter version={} revision={}",
+        build.version,
+        build.revision
+    );
     let config = Arc::new(load(&options)?);
     telemetry.config_loaded(time::now());
     let mut listeners = Vec::new();
@@ -95,7 +99,12 @@ pub async fn serve(
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners {
-        servers.spawn(web::serve(listener, web::router(app.web.clone()), web_stop.clone(), ServeOptions::default()));
+        servers.spawn(web::serve(
+            listener,
+            web::router(app.web.clone()),
+            web_stop.clone(),
+            ServeOptions::default(),
+        ));
     }
     addresses.iter().for_each(|it| tracing::info!("listening on address={it}"));
     let result = app.run(|| bound(&addresses)).await;
@@ -142,7 +151,11 @@ enum Next {
 }
 
 impl App {
-    fn new(options: Options, config: Arc<Config>, telemetry: Arc<Telemetry>) -> anyhow::Result<Self> {
+    fn new(
+        options: Options,
+        config: Arc<Config>,
+        telemetry: Arc<Telemetry>,
+    ) -> anyhow::Result<Self> {
         let now = time::now();
         let Opened { store, health } = Store::open(&config.storage_path, now)?;
         let store_error = match health {
@@ -221,7 +234,11 @@ impl App {
                     self.stop(loops).await?;
                     break Ok(());
                 }
-                Next::Dead => break Err(anyhow::anyhow!("a loop died; exiting so that the service manager restarts it")),
+                Next::Dead => {
+                    break Err(anyhow::anyhow!(
+                        "a loop died; exiting so that the service manager restarts it"
+                    ));
+                }
             }
         };
         watchdog.abort();
@@ -266,7 +283,11 @@ impl App {
         self.stop(loops).await?;
         match self.start(config.clone()).await {
             Ok(loops) => {
-                self.web.config_yaml.write().unwrap_or_else(PoisonError::into_inner).clone_from(&config.to_yaml());
+                self.web
+                    .config_yaml
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone_from(&config.to_yaml());
                 *self.web.config_error.write().unwrap_or_else(PoisonError::into_inner) = None;
                 self.config = config;
                 self.shared.telemetry.config_loaded(time::now());

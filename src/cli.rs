@@ -43,10 +43,20 @@ struct Flags {
     )]
     config_file: PathBuf,
     /// Where to listen; repeatable; `:10365` is every interface
-    #[arg(long = "web.listen-address", global = true, value_name = "ADDRESS", default_value = ":10365")]
+    #[arg(
+        long = "web.listen-address",
+        global = true,
+        value_name = "ADDRESS",
+        default_value = ":10365"
+    )]
     listen: Vec<String>,
     /// The path of the metrics
-    #[arg(long = "web.telemetry-path", global = true, value_name = "PATH", default_value = "/metrics")]
+    #[arg(
+        long = "web.telemetry-path",
+        global = true,
+        value_name = "PATH",
+        default_value = "/metrics"
+    )]
     telemetry_path: String,
     /// Let POST /-/reload reload the configuration (SIGHUP always does)
     #[arg(long = "web.enable-lifecycle", global = true)]
@@ -115,7 +125,9 @@ pub fn run() -> ExitCode {
         Command::Serve => serve(flags),
         Command::Demo => demo(flags),
         Command::CheckConfig { file } => check_config(&file.unwrap_or(flags.config_file)),
-        Command::Probe { credential, output } => probe::run(&flags.config_file, credential.as_deref(), output),
+        Command::Probe { credential, output } => {
+            probe::run(&flags.config_file, credential.as_deref(), output)
+        }
         Command::NotifyTest { receiver } => notify_test::run(&flags.config_file, &receiver),
         Command::ConfigSchema => say(&crate::config::schema()),
     };

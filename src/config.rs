@@ -1,20 +1,22 @@
 //! The configuration: one YAML file in, one `Config` out that cannot hold nonsense.
 //!
 //! The file is read strictly, and all problems are reported at once, each with its place: `yaml` makes the text a tree,
-//! `keys` says what may stand in it, `reader` and `decode` take it off, `problems` words what is wrong. This module
+//! `keys` says what may stand in it, `reader` takes values off it, and `decode` puts them together. This module
 //! holds what the rest of the program works with. Secrets are never held here, only where to read them
 //! (`SecretSource`).
 
-mod check;
-mod decode;
-mod keys;
-mod print;
-mod problems;
-mod reader;
-mod receivers;
-mod schema;
 mod secret;
 mod yaml;
+mod problems;
+mod keys;
+mod schema;
+mod reader;
+mod shapes;
+mod check;
+mod policies;
+mod receivers;
+mod decode;
+mod print;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -328,7 +330,7 @@ impl Config {
             File::open(path).and_then(|it| it.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
             return wrong(
-                format!("cannot read this file: {error}"),
+                format!("cannot read this file: {}", check::reason(&error)),
                 "name another with --config.file",
             );
         }
@@ -336,7 +338,7 @@ impl Config {
             Ok(text) => Self::parse(&text, path),
             Err(error) => {
                 let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+                let line = valid.split(|byte| *byte == b'\n').count();
                 wrong(format!("line {line} is not UTF-8 text"), "save the file as UTF-8")
             }
         }

@@ -14,8 +14,8 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::sim::{
-    CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, MailTls, Mailbox,
-    MailboxOptions, On, SimKey, Sink, SinkOptions,
+    CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, MailTls,
+    Mailbox, MailboxOptions, On, SimKey, Sink, SinkOptions,
 };
 use crate::time;
 
@@ -84,7 +84,13 @@ fn cast(now: DateTime<Utc>) -> Vec<Part> {
             Expires::At(now + TimeDelta::days(7) + CROSSES_AFTER),
             Act::Healthy,
         ),
-        part("hotfix", "platform", "Emergency fixes", Expires::At(now + EXPIRES_AFTER), Act::Healthy),
+        part(
+            "hotfix",
+            "platform",
+            "Emergency fixes",
+            Expires::At(now + EXPIRES_AFTER),
+            Act::Healthy,
+        ),
         part("sandbox", "dev", "Experiments", Expires::At(now - TimeDelta::days(2)), Act::Healthy),
         part("break-glass", "security", "Emergency access", Expires::Never, Act::Healthy),
         part("old-laptop", "dev", "Nobody knows", days(40), Act::Revoked),
@@ -99,9 +105,12 @@ impl Demo {
     /// # Errors
     /// A port cannot be had, or the folder for temporary files cannot be written.
     pub async fn start(now: DateTime<Utc>) -> anyhow::Result<Self> {
-        let folder = Folder(std::env::temp_dir().join(format!("ece-expiry-demo-{}", std::process::id())));
-        std::fs::create_dir_all(&folder.0).with_context(|| format!("cannot create {}", folder.0.display()))?;
-        std::fs::set_permissions(&folder.0, Permissions::from_mode(0o700)).context("cannot protect the folder")?;
+        let folder =
+            Folder(std::env::temp_dir().join(format!("ece-expiry-demo-{}", std::process::id())));
+        std::fs::create_dir_all(&folder.0)
+            .with_context(|| format!("cannot create {}", folder.0.display()))?;
+        std::fs::set_permissions(&folder.0, Permissions::from_mode(0o700))
+            .context("cannot protect the folder")?;
         let certificates = Certificates::make(&CertificateOptions::default())?;
         let tls = Some(certificates.clone());
         let ece = Ece::start(EceOptions { tls: tls.clone(), ..EceOptions::default() }).await?;
@@ -109,7 +118,9 @@ impl Demo {
         broken.set_fault(On::Everyone, Fault::Html502)?;
         let login = Some(("ece-expiry".to_owned(), "demo-password".to_owned()));
         let mail_tls = MailTls::StartTls(certificates.clone());
-        let mailbox = Mailbox::start(MailboxOptions { tls: mail_tls, login, ..MailboxOptions::default() }).await?;
+        let mailbox =
+            Mailbox::start(MailboxOptions { tls: mail_tls, login, ..MailboxOptions::default() })
+                .await?;
         let sink = Sink::start(SinkOptions::default()).await?;
         let desk = Desk::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &mailbox, &sink).await?;
         let demo = Self { ece, broken: broken, mailbox, sink, desk, folder };
@@ -239,8 +250,12 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     // Written beside and renamed, so that a probe never reads half a key.
     let beside = path.with_extension("new");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(beside, path)

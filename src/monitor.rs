@@ -79,10 +79,20 @@ impl Monitor {
     ///
     /// # Errors
     /// A TLS file cannot be used, or the store cannot be read.
-    pub async fn new(config: Arc<Config>, shared: Shared, now: DateTime<Utc>) -> anyhow::Result<Self> {
+    pub async fn new(
+        config: Arc<Config>,
+        shared: Shared,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Self> {
         let keep = config.credentials().map(|(_, it)| it.id.to_string());
-        let keep: Vec<String> = keep.chain(config.platforms.iter().map(|it| it.name.to_string())).collect();
-        for key in shared.store.forget_others(keep, now).await.context("cannot forget what is not configured")? {
+        let keep: Vec<String> =
+            keep.chain(config.platforms.iter().map(|it| it.name.to_string())).collect();
+        for key in shared
+            .store
+            .forget_others(keep, now)
+            .await
+            .context("cannot forget what is not configured")?
+        {
             tracing::warn!(subject = key, "{key} is no longer configured, its alerts end");
         }
         let mut remembered = shared.store.load().await.context("cannot load what is remembered")?;
@@ -103,7 +113,13 @@ impl Monitor {
             monitor.platforms.push(PlatformSlot::new(platform.clone(), Arc::new(prober), state));
             for credential in &platform.credentials {
                 let state = remembered.credentials.remove(&credential.id).unwrap_or_default();
-                let slot = Slot::new(monitor.platforms.len() - 1, platform, credential.clone(), state, now);
+                let slot = Slot::new(
+                    monitor.platforms.len() - 1,
+                    platform,
+                    credential.clone(),
+                    state,
+                    now,
+                );
                 monitor.by_id.insert(credential.id.clone(), monitor.slots.len());
                 monitor.slots.push(slot);
             }
@@ -119,7 +135,11 @@ impl Monitor {
     }
 
     /// Runs until `stop` says so. Probes in flight are then given up and not recorded.
-    pub async fn run(mut self, requests: &mut mpsc::Receiver<ProbeRequest>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        mut self,
+        requests: &mut mpsc::Receiver<ProbeRequest>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut flying = JoinSet::new();
         loop {
             let now = time::now();
@@ -145,12 +165,14 @@ impl Monitor {
         if self.last_tick.is_some_and(|last| now < last - CLOCK_STEP_MAX) {
             tracing::warn!("the clock was set back, planning all probes anew");
             self.runs.clear();
-            (0..self.slots.len()).filter(|at| !self.slots[*at].is_busy()).collect::<Vec<_>>().into_iter().for_each(
-                |at| {
+            (0..self.slots.len())
+                .filter(|at| !self.slots[*at].is_busy())
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|at| {
                     self.slots[at].next_run = self.slots[at].scheduled_after(now);
                     self.plan(at, now);
-                },
-            );
+                });
         }
         self.last_tick = Some(now);
         while let Some((at, slot)) = self.runs.first().copied().filter(|(at, _)| *at <= now) {
@@ -201,7 +223,11 @@ impl Monitor {
     }
 
     /// Starts waiting probes as far as the bound of each platform allows.
-    fn launch_at(&mut self, flying: &mut JoinSet<(usize, Observation)>, clock: fn() -> DateTime<Utc>) {
+    fn launch_at(
+        &mut self,
+        flying: &mut JoinSet<(usize, Observation)>,
+        clock: fn() -> DateTime<Utc>,
+    ) {
         for platform in &mut self.platforms {
             while platform.in_flight < platform.platform.max_concurrent_probes {
                 let Some(at) = platform.waiting.pop_front() else { break };
@@ -258,8 +284,15 @@ impl Monitor {
             let policy = self.platforms[at].platform.policy.clone();
             if self.platforms[at].state.wake_at(&policy).is_some_and(|wake| wake <= now) {
                 let decision = self.platforms[at].state.pass(&policy, now);
-                let probed = self.slots.iter().find(|slot| slot.platform == at).map(|it| it.state.clone());
-                draft.owe_platform(&self.config, &self.platforms[at], &decision, &probed.unwrap_or_default(), now);
+                let probed =
+                    self.slots.iter().find(|slot| slot.platform == at).map(|it| it.state.clone());
+                draft.owe_platform(
+                    &self.config,
+                    &self.platforms[at],
+                    &decision,
+                    &probed.unwrap_or_default(),
+                    now,
+                );
                 draft.platforms.insert(at, decision.next);
             }
         }
@@ -323,12 +356,16 @@ impl Monitor {
             Ok(Recorded::InMemory(first)) => {
                 self.shared.telemetry.state_write_failed();
                 if let Some(why) = first {
-                    self.complain(format!("cannot write the store, keeping everything in memory: {why}"));
+                    self.complain(format!(
+                        "cannot write the store, keeping everything in memory: {why}"
+                    ));
                 }
             }
             Err(error) => {
                 self.shared.telemetry.state_write_failed();
-                self.complain(format!("{error:#}; the decisions are taken again at the next probe"));
+                self.complain(format!(
+                    "{error:#}; the decisions are taken again at the next probe"
+                ));
                 return;
             }
         }
@@ -345,7 +382,8 @@ impl Monitor {
 
     fn complain(&self, what: String) {
         tracing::error!("{what}");
-        *self.shared.store_error.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(what);
+        *self.shared.store_error.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(what);
     }
 
     /// Puts a credential back into the queues and its row onto the board.
@@ -368,7 +406,9 @@ impl Monitor {
         let platform = slot.platform;
         let rows = [(at, Arc::new(slot.status()))];
         if self.last_tick.is_some() {
-            self.shared.board.update(rows, [(platform, Arc::new(self.platforms[platform].status()))]);
+            self.shared
+                .board
+                .update(rows, [(platform, Arc::new(self.platforms[platform].status()))]);
         }
     }
 
@@ -379,7 +419,9 @@ impl Monitor {
             Ok(_) => tracing::debug!(credential.id = %id, took_ms, "probe of {id} told the expiry"),
             Err(failure) => {
                 let last = self.slots[at].state.failure.as_ref();
-                let is_news = last.is_none_or(|(reason, text)| (*reason, text) != (failure.reason, &failure.message));
+                let is_news = last.is_none_or(|(reason, text)| {
+                    (*reason, text) != (failure.reason, &failure.message)
+                });
                 // The same failure again is not news.
                 if is_news {
                     tracing::warn!(

@@ -74,8 +74,10 @@ impl Outbox {
         let sender = Arc::new(Sender::new(config.clone())?);
         let receivers = config.receivers.values();
         telemetry.register_targets(receivers.flat_map(|receiver| {
-            let emails = (!receiver.emails.is_empty()).then(|| (receiver.name.clone(), Integration::Email));
-            let webhooks = (!receiver.webhooks.is_empty()).then(|| (receiver.name.clone(), Integration::Webhook));
+            let emails =
+                (!receiver.emails.is_empty()).then(|| (receiver.name.clone(), Integration::Email));
+            let webhooks = (!receiver.webhooks.is_empty())
+                .then(|| (receiver.name.clone(), Integration::Webhook));
             emails.into_iter().chain(webhooks)
         }));
         Ok(Self { config, store, telemetry, sender, origin, busy: BTreeSet::new() })
@@ -89,7 +91,10 @@ impl Outbox {
             let wake = match self.tick(&mut workers, now, time::now).await {
                 Ok(wake) => wake,
                 Err(error) => {
-                    tracing::error!("the outbox cannot work, trying again in {}: {error:#}", STORE_PAUSE);
+                    tracing::error!(
+                        "the outbox cannot work, trying again in {}: {error:#}",
+                        STORE_PAUSE
+                    );
                     now + STORE_PAUSE
                 }
             };
@@ -102,7 +107,9 @@ impl Outbox {
         }
         let drain = async { while workers.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_MAX, drain).await.is_err() {
-            tracing::warn!("messages are still on their way, they are sent again after the next start under their ids");
+            tracing::warn!(
+                "messages are still on their way, they are sent again after the next start under their ids"
+            );
         }
     }
 
@@ -110,7 +117,11 @@ impl Outbox {
     ///
     /// # Errors
     /// The store cannot be read or written.
-    pub async fn step(&mut self, now: DateTime<Utc>, clock: fn() -> DateTime<Utc>) -> anyhow::Result<()> {
+    pub async fn step(
+        &mut self,
+        now: DateTime<Utc>,
+        clock: fn() -> DateTime<Utc>,
+    ) -> anyhow::Result<()> {
         let mut workers = JoinSet::new();
         self.tick(&mut workers, now, clock).await?;
         while let Some(done) = workers.join_next().await {
@@ -140,7 +151,11 @@ impl Outbox {
     ) -> anyhow::Result<DateTime<Utc>> {
         while self.compose(now).await? == Composed::PerhapsMore {}
         let busy = self.busy.iter().cloned().collect();
-        let claimed = self.store.claim(busy, CLAIM_MAX, CLAIM_LEASE, now).await.context("cannot take due messages")?;
+        let claimed = self
+            .store
+            .claim(busy, CLAIM_MAX, CLAIM_LEASE, now)
+            .await
+            .context("cannot take due messages")?;
         let mut by_channel: BTreeMap<ChannelKey, Vec<Parcel>> = BTreeMap::new();
         for parcel in claimed {
             let Target { receiver, integration, index, .. } = &parcel.target;
@@ -167,7 +182,8 @@ impl Outbox {
 
     /// Composes one transaction's worth of waiting notices.
     async fn compose(&self, now: DateTime<Utc>) -> anyhow::Result<Composed> {
-        let waiting = self.store.waiting(now, COMPOSE_MAX).await.context("cannot read what is owed")?;
+        let waiting =
+            self.store.waiting(now, COMPOSE_MAX).await.context("cannot read what is owed")?;
         let count = waiting.len();
         let mut by_target: BTreeMap<Target, Vec<_>> = BTreeMap::new();
         for it in waiting {
@@ -183,10 +199,15 @@ impl Outbox {
                 let (rows, notices): (Vec<i64>, Vec<_>) = part.iter().cloned().unzip();
                 let id = notify::new_id(now);
                 let body = match notify::channel(&self.config, &target) {
-                    Some(channel) => {
-                        notify::compose(channel, &target.recipient, &id, &notices, &self.origin, now)
-                            .with_context(|| format!("cannot compose a message for {target}"))
-                    }
+                    Some(channel) => notify::compose(
+                        channel,
+                        &target.recipient,
+                        &id,
+                        &notices,
+                        &self.origin,
+                        now,
+                    )
+                    .with_context(|| format!("cannot compose a message for {target}")),
                     // Sending it says that the channel is gone.
                     None => Ok(Vec::new()),
                 };
@@ -195,7 +216,10 @@ impl Outbox {
                     Vec::new()
                 });
                 self.telemetry.notification_composed(&target);
-                parcels.push((Parcel { id, target: target.clone(), body, attempts: 0, created_at: now }, rows));
+                parcels.push((
+                    Parcel { id, target: target.clone(), body, attempts: 0, created_at: now },
+                    rows,
+                ));
             }
         }
         if parcels.is_empty() {
@@ -234,7 +258,8 @@ impl Worker {
         let mut put_off: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
         for parcel in parcels {
             let recipient = parcel.target.recipient.clone();
-            let server = put_off.values().next().filter(|_| RECIPIENTS_PUT_OFF_MAX <= put_off.len());
+            let server =
+                put_off.values().next().filter(|_| RECIPIENTS_PUT_OFF_MAX <= put_off.len());
             match put_off.get(&recipient).or(server).copied() {
                 Some(at) => self.finish(&parcel, Outcome::Untried(at), Duration::ZERO).await,
                 None => match self.attempt(&parcel).await {
@@ -265,8 +290,10 @@ impl Worker {
                 match retry(attempt, after, parcel.created_at, fastrand::f64(), now) {
                     Retry::At(at) => {
                         tracing::warn!(
-                            message.id = id, attempt,
-                            "cannot deliver {id} to {target}, trying again at {}: {why}", at.format("%F %T UTC")
+                            message.id = id,
+                            attempt,
+                            "cannot deliver {id} to {target}, trying again at {}: {why}",
+                            at.format("%F %T UTC")
                         );
                         (Outcome::Postponed(why, at), Taken::NotBefore(at))
                     }
@@ -280,7 +307,11 @@ impl Worker {
 
     fn give_up(&self, parcel: &Parcel, why: &str) -> Outcome {
         let (id, target, attempt) = (&parcel.id, &parcel.target, parcel.attempts);
-        tracing::error!(message.id = id, attempt, "gave up {id} to {target} after {attempt} attempts: {why}");
+        tracing::error!(
+            message.id = id,
+            attempt,
+            "gave up {id} to {target} after {attempt} attempts: {why}"
+        );
         self.telemetry.request_failed(target);
         self.telemetry.notification_given_up(target);
         Outcome::Dead(why.to_owned())
@@ -288,9 +319,13 @@ impl Worker {
 
     async fn finish(&self, parcel: &Parcel, outcome: Outcome, took: Duration) {
         let now = (self.clock)();
-        let written = self.store.finish(parcel.id.clone(), parcel.attempts, outcome, took, now).await;
+        let written =
+            self.store.finish(parcel.id.clone(), parcel.attempts, outcome, took, now).await;
         if let Err(error) = written {
-            tracing::error!("cannot write what became of {}, it is sent again under its id: {error:#}", parcel.id);
+            tracing::error!(
+                "cannot write what became of {}, it is sent again under its id: {error:#}",
+                parcel.id
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ mod transport;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
 use reqwest::header::{
@@ -92,8 +92,10 @@ impl Prober {
     /// Prepares the probes of `platform`, `timeout` each. Reads the files of its TLS settings.
     ///
     /// # Errors
-    /// The TLS settings (see `tls::client_config`), a URL, an extra header or the proxy cannot be used.
+    /// The TLS settings (see `tls::client_config`), a URL, an extra header or the proxy cannot be used, or there is
+    /// no URL.
     pub fn new(platform: &Platform, timeout: Duration) -> anyhow::Result<Self> {
+        ensure!(!platform.urls.is_empty(), "platform {} has no URL", platform.name);
         let connect_max = CONNECT_MAX.min(timeout);
         let proxy = platform.proxy_url.as_deref().map(parse_proxy).transpose()?;
         let via = proxy.as_ref().map(authority);
@@ -204,7 +206,7 @@ impl Prober {
                 _ => Some(sight),
             };
         }
-        let mut best = best.expect("a platform has at least one URL");
+        let mut best = best.expect("`new` requires a URL");
         if let (Err(failure), true) = (&mut best.result, 1 < failed.len()) {
             let all =
                 format!("{} All coordinators failed: {}.", failure.message, failed.join(", "));

@@ -191,7 +191,11 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub async fn forget_others(&self, keep: Vec<String>, now: DateTime<Utc>) -> anyhow::Result<Vec<String>> {
+    pub async fn forget_others(
+        &self,
+        keep: Vec<String>,
+        now: DateTime<Utc>,
+    ) -> anyhow::Result<Vec<String>> {
         self.call(move |connection| ledger::forget_others(connection, &keep, now)).await
     }
 
@@ -199,7 +203,11 @@ impl Store {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub async fn waiting(&self, now: DateTime<Utc>, rows_max: usize) -> anyhow::Result<Vec<Waiting>> {
+    pub async fn waiting(
+        &self,
+        now: DateTime<Utc>,
+        rows_max: usize,
+    ) -> anyhow::Result<Vec<Waiting>> {
         self.call(move |connection| ledger::waiting(connection, now, rows_max)).await
     }
 
@@ -238,7 +246,8 @@ impl Store {
         took: Duration,
         now: DateTime<Utc>,
     ) -> anyhow::Result<()> {
-        self.call(move |connection| ledger::finish(connection, &id, attempt, &outcome, took, now)).await
+        self.call(move |connection| ledger::finish(connection, &id, attempt, &outcome, took, now))
+            .await
     }
 
     /// What waits, what is dead, and when something is next due.
@@ -260,10 +269,15 @@ fn load(connection: &Connection) -> anyhow::Result<Remembered> {
         match key.split_once('/') {
             Some((platform, name)) => {
                 let id = CredentialId { platform: platform.into(), name: name.into() };
-                remembered.credentials.insert(id, row::read_credential(&state).with_context(unreadable)?);
+                remembered
+                    .credentials
+                    .insert(id, row::read_credential(&state).with_context(unreadable)?);
             }
             None => {
-                remembered.platforms.insert(key.as_str().into(), row::read_platform(&state).with_context(unreadable)?);
+                remembered.platforms.insert(
+                    key.as_str().into(),
+                    row::read_platform(&state).with_context(unreadable)?,
+                );
             }
         }
     }

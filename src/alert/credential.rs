@@ -100,7 +100,8 @@ pub fn decide(
     observation: Option<&Observation>,
     now: DateTime<Utc>,
 ) -> Decision {
-    let mut decision = Decision { next: before.clone(), events: Vec::new(), platform: None, again: None };
+    let mut decision =
+        Decision { next: before.clone(), events: Vec::new(), platform: None, again: None };
     if let Some(observation) = observation {
         observe(policy, platform, &mut decision, observation);
     }
@@ -111,7 +112,9 @@ pub fn decide(
         next.access = None;
     }
     let generation = next.generation;
-    events.extend(next.access.as_mut().and_then(|firing| firing.repeated(&policy.repeat, generation, now)));
+    events.extend(
+        next.access.as_mut().and_then(|firing| firing.repeated(&policy.repeat, generation, now)),
+    );
     decision
 }
 
@@ -126,7 +129,9 @@ pub fn wake_at(policy: &Policy, state: &State) -> Option<DateTime<Utc>> {
             steps
                 .chain([Duration::ZERO])
                 .find(|before| i64::try_from(before.as_millis()).unwrap_or(i64::MAX) < reached)
-                .map(|before| at.checked_sub_signed(delta(before)).unwrap_or(DateTime::<Utc>::MIN_UTC))
+                .map(|before| {
+                    at.checked_sub_signed(delta(before)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+                })
         }
         Some(Reading::ExpiresAt(_) | Reading::Never) | None => None,
     };
@@ -141,11 +146,18 @@ fn is_rejected(state: &State) -> bool {
 fn rank(firing: &Firing) -> i64 {
     match firing.name {
         AlertName::CredentialExpired => 0,
-        _ => firing.step.map_or(i64::MAX, |step| i64::try_from(step.as_millis()).unwrap_or(i64::MAX)),
+        _ => {
+            firing.step.map_or(i64::MAX, |step| i64::try_from(step.as_millis()).unwrap_or(i64::MAX))
+        }
     }
 }
 
-fn observe(policy: &Policy, platform: &PlatformState, decision: &mut Decision, observation: &Observation) {
+fn observe(
+    policy: &Policy,
+    platform: &PlatformState,
+    decision: &mut Decision,
+    observation: &Observation,
+) {
     let Decision { next, events, .. } = decision;
     let now = observation.at;
     next.last_run = Some(now);
@@ -292,7 +304,8 @@ fn access(
 ) {
     let now = observation.at;
     let is_past = matches!(next.reading, Some(Reading::ExpiresAt(at)) if at <= now);
-    let unparsable = matches!(&observation.result, Err(it) if it.reason == FailureReason::HeaderInvalid);
+    let unparsable =
+        matches!(&observation.result, Err(it) if it.reason == FailureReason::HeaderInvalid);
     let wanted = match blame {
         None => None,
         Some(Blame::Rejected) if is_past => return,
@@ -302,7 +315,9 @@ fn access(
         Some(Blame::Forbidden) if REFUSALS_MIN <= next.refusals => {
             Some((AlertName::CredentialForbidden, Severity::Warning))
         }
-        Some(Blame::Platform | Blame::Credential) if policy.failures_before_alert <= next.failures || unparsable => {
+        Some(Blame::Platform | Blame::Credential)
+            if policy.failures_before_alert <= next.failures || unparsable =>
+        {
             // Being refused is worse than being out of sight, and being out of sight does not end it.
             match &next.access {
                 Some(firing) if firing.name != AlertName::CredentialExpiryUnknown => return,
@@ -368,7 +383,9 @@ fn is_held(
     reading: Option<Reading>,
     now: DateTime<Utc>,
 ) -> bool {
-    if wanted.is_some_and(|it| it.name == firing.name && it.step == firing.step && it.severity == firing.severity) {
+    if wanted.is_some_and(|it| {
+        it.name == firing.name && it.step == firing.step && it.severity == firing.severity
+    }) {
         return true;
     }
     let Some(Reading::ExpiresAt(at)) = reading else { return false };
@@ -378,7 +395,14 @@ fn is_held(
     let before = match firing.name {
         AlertName::CredentialExpired => Duration::ZERO,
         _ => match firing.step {
-            Some(step) if policy.steps.iter().any(|it| it.before == step && it.severity == firing.severity) => step,
+            Some(step)
+                if policy
+                    .steps
+                    .iter()
+                    .any(|it| it.before == step && it.severity == firing.severity) =>
+            {
+                step
+            }
             Some(_) | None => return false,
         },
     };

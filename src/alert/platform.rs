@@ -90,7 +90,13 @@ pub(super) fn observe(
         Contact::No if next.unreachable.is_none() => {
             let nobody_answered = |since| next.last_contact.is_none_or(|at| at < since);
             if let Some(since) = failing_since.filter(|since| nobody_answered(*since)) {
-                let firing = Firing::new(AlertName::PlatformUnreachable, Severity::Warning, None, since, now);
+                let firing = Firing::new(
+                    AlertName::PlatformUnreachable,
+                    Severity::Warning,
+                    None,
+                    since,
+                    now,
+                );
                 events.push(Event::of(&firing, Reason::New, 0, now));
                 next.unreachable = Some(firing);
             }
@@ -120,7 +126,8 @@ fn skew(next: &mut PlatformState, observation: &Observation) -> Option<Event> {
     match next.skew.take() {
         Some(firing) => Some(Event::of(&firing, Reason::Recovered, 0, now)),
         None => {
-            let firing = Firing::new(AlertName::PlatformClockSkew, Severity::Warning, None, now, now);
+            let firing =
+                Firing::new(AlertName::PlatformClockSkew, Severity::Warning, None, now, now);
             let event = Event::of(&firing, Reason::New, 0, now);
             next.skew = Some(firing);
             Some(event)

@@ -61,9 +61,11 @@ fn observation(seen: &Seen, at: DateTime<Utc>) -> Observation {
         Seen::Skewed(expiry, skew) => (Ok(Reading::ExpiresAt(minutes(*expiry))), Some("k1"), *skew),
         Seen::Never => (Ok(Reading::Never), Some("k1"), 0),
         Seen::Fails(reason) => (failure(*reason, None), Some("k1"), 0),
-        Seen::ForbiddenBut(expiry) => {
-            (failure(FailureReason::Forbidden, Some(Reading::ExpiresAt(minutes(*expiry)))), Some("k1"), 0)
-        }
+        Seen::ForbiddenBut(expiry) => (
+            failure(FailureReason::Forbidden, Some(Reading::ExpiresAt(minutes(*expiry)))),
+            Some("k1"),
+            0,
+        ),
         Seen::OtherContact => unreachable!("not a probe of this credential"),
     };
     Observation {
@@ -86,7 +88,12 @@ struct Watched {
 
 impl Watched {
     fn new(policy: Policy) -> Self {
-        Self { policy, state: State::default(), platform: PlatformState::default(), told: Vec::new() }
+        Self {
+            policy,
+            state: State::default(),
+            platform: PlatformState::default(),
+            told: Vec::new(),
+        }
     }
 
     fn see(&mut self, seen: &Seen, at: DateTime<Utc>) {
@@ -111,7 +118,9 @@ impl Watched {
         for _ in 0..10_000 {
             let own = wake_at(&self.policy, &self.state);
             let platform = self.platform.wake_at(&self.policy);
-            let Some(at) = own.into_iter().chain(platform).min().filter(|at| *at < end) else { return };
+            let Some(at) = own.into_iter().chain(platform).min().filter(|at| *at < end) else {
+                return;
+            };
             let decision = decide(&self.policy, &self.platform, &self.state, None, at);
             assert!(
                 decision.next != self.state || platform == Some(at),
@@ -149,9 +158,17 @@ fn check(repeat: Repeat, story: &[(i64, Seen)], told: Expect) {
     }
     let mut text = String::new();
     for it in &watched.told {
-        let _ = write!(text, "{}: {} {} {}", day(it.at), it.reason.label(), it.name.label(), it.severity.label());
+        let _ = write!(
+            text,
+            "{}: {} {} {}",
+            day(it.at),
+            it.reason.label(),
+            it.name.label(),
+            it.severity.label()
+        );
         if let Some(step) = it.step {
-            let _ = write!(text, " (step {}d, generation {})", step.as_secs() / 86_400, it.generation);
+            let _ =
+                write!(text, " (step {}d, generation {})", step.as_secs() / 86_400, it.generation);
         }
         if let Some(previous) = it.previous_expiry {
             let _ = write!(text, ", was {}", day(previous));
@@ -282,7 +299,11 @@ fn a_refused_key_is_confirmed_before_anybody_is_woken() {
 fn a_forbidden_key_is_alive_and_its_expiry_still_counts() {
     check(
         NO_REPEAT,
-        &[(0, Seen::ForbiddenBut(20 * DAY)), (1, Seen::ForbiddenBut(20 * DAY)), (DAY, Seen::Dated(110 * DAY, "k2"))],
+        &[
+            (0, Seen::ForbiddenBut(20 * DAY)),
+            (1, Seen::ForbiddenBut(20 * DAY)),
+            (DAY, Seen::Dated(110 * DAY, "k2")),
+        ],
         expect![[r#"
             day 0: new ECECredentialExpiring info (step 30d, generation 1)
             day 0 +0h01: new ECECredentialForbidden warning
@@ -362,7 +383,11 @@ fn reminders_come_by_severity_and_stop_with_the_alert() {
     };
     check(
         repeat,
-        &[(0, Seen::Dated(12 * DAY, "k1")), (7 * DAY, Seen::Dated(99 * DAY, "k2")), (60 * DAY, Seen::Dated(99 * DAY, "k2"))],
+        &[
+            (0, Seen::Dated(12 * DAY, "k1")),
+            (7 * DAY, Seen::Dated(99 * DAY, "k2")),
+            (60 * DAY, Seen::Dated(99 * DAY, "k2")),
+        ],
         expect![[r#"
             day 0: new ECECredentialExpiring warning (step 14d, generation 1)
             day 3: repeat ECECredentialExpiring warning (step 14d, generation 1)
@@ -451,7 +476,9 @@ impl Model {
     fn row(&self, n: usize, reason: FailureReason) -> usize {
         let is_refusal = |seen: &Seen| match seen {
             Seen::Fails(FailureReason::Unauthorized) => Some(FailureReason::Unauthorized),
-            Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => Some(FailureReason::Forbidden),
+            Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => {
+                Some(FailureReason::Forbidden)
+            }
             _ => None,
         };
         let relevant = self.history[..n].iter().rev().filter(|(_, seen)| match seen {
@@ -509,9 +536,8 @@ proptest! {
             }
             model.history.push((now, seen.clone()));
             let n = model.history.len();
-            let (renewed, lives_before, lives) = (model.accepted(n), model.accepted(n - 1).1, model.accepted(n).1);
-            let was = model.accepted(n - 1).0;
-            if was.is_some() && lives_before < lives {
+            let ((was, lives_before), renewed) = (model.accepted(n - 1), model.accepted(n));
+            if was.is_some() && lives_before < renewed.1 {
                 if fire.take().is_some() {
                     expected.push((now, AlertName::CredentialExpiring, Reason::Renewed));
                 }
@@ -520,10 +546,10 @@ proptest! {
                 expected.push((now, AlertName::CredentialNeverExpires, Reason::Recovered));
                 reached = 0;
             }
-            let past = renewed.0.is_some_and(|it| it <= now);
             match &seen {
                 Seen::Fails(FailureReason::Unauthorized) => {
-                    rejected |= !past && 2 <= model.row(n, FailureReason::Unauthorized);
+                    let dead = renewed.0.is_some_and(|it| it <= now);
+                    rejected |= !dead && 2 <= model.row(n, FailureReason::Unauthorized);
                 }
                 Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => {
                     rejected &= model.row(n, FailureReason::Forbidden) < 2;

@@ -29,15 +29,18 @@ pub enum Format {
 
 /// Starts logging to standard error at `level` for this program and at `warn` for its libraries.
 pub fn start(level: LevelFilter, format: Format, telemetry: Arc<Telemetry>) {
-    let filter = Targets::new().with_target("ece_expiry_exporter", level).with_default(level.min(LevelFilter::WARN));
-    let registry = tracing_subscriber::registry().with(Counter(telemetry).with_filter(filter.clone()));
+    let filter = Targets::new()
+        .with_target("ece_expiry_exporter", level)
+        .with_default(level.min(LevelFilter::WARN));
+    let registry =
+        tracing_subscriber::registry().with(Counter(telemetry).with_filter(filter.clone()));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match format {
         Format::Logfmt => registry.with(lines.event_format(Logfmt).with_filter(filter)).try_init(),
-        Format::Json => registry.with(lines.json().flatten_event(true).with_filter(filter)).try_init(),
-        Format::Plain => {
-            registry.with(lines.event_format(Plain).with_filter(filter)).try_init()
+        Format::Json => {
+            registry.with(lines.json().flatten_event(true).with_filter(filter)).try_init()
         }
+        Format::Plain => registry.with(lines.event_format(Plain).with_filter(filter)).try_init(),
     };
     // A second start in one process (tests) keeps the first.
     let _ = started;
@@ -55,8 +58,15 @@ impl<S: Subscriber> Layer<S> for Counter {
 /// `time=… level=… source=… msg=… key=value`.
 struct Logfmt;
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Logfmt {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static>
+    FormatEvent<S, N> for Logfmt
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let meta = event.metadata();
         let level = meta.level().as_str().to_ascii_lowercase();
         let at = time::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
@@ -65,7 +75,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'stat
         event.record(&mut fields);
         write!(out, " msg={:?}", fields.message)?;
         for (name, value) in &fields.others {
-            if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c.is_control() || "\"=".contains(c)) {
+            if value.is_empty()
+                || value
+                    .contains(|c: char| c.is_whitespace() || c.is_control() || "\"=".contains(c))
+            {
                 write!(out, " {name}={value:?}")?;
             } else {
                 write!(out, " {name}={value}")?;
@@ -78,11 +91,24 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'stat
 /// `12:34:56 WARN  message`: the fields are in the message as well.
 struct Plain;
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Plain {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static>
+    FormatEvent<S, N> for Plain
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        writeln!(out, "{} {:<5} {}", time::now().format("%T"), event.metadata().level(), fields.message)
+        writeln!(
+            out,
+            "{} {:<5} {}",
+            time::now().format("%T"),
+            event.metadata().level(),
+            fields.message
+        )
     }
 }
 

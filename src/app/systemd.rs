@@ -30,13 +30,17 @@ pub(super) fn notify(state: &str) {
 
 /// Feeds the watchdog of systemd while the scheduler really ticks.
 pub(super) async fn watchdog(telemetry: Arc<Telemetry>) {
-    let Some(limit) = std::env::var("WATCHDOG_USEC").ok().and_then(|it| it.parse().ok()) else { return };
+    let Some(limit) = std::env::var("WATCHDOG_USEC").ok().and_then(|it| it.parse().ok()) else {
+        return;
+    };
     loop {
         let age = telemetry.last_tick().map_or(0, |tick| (time::now() - tick).num_seconds());
         if age <= TICK_AGE_MAX_SECONDS {
             notify("WATCHDOG=1");
         } else {
-            tracing::error!("the scheduler has not ticked for {age} s, letting systemd restart the service");
+            tracing::error!(
+                "the scheduler has not ticked for {age} s, letting systemd restart the service"
+            );
         }
         time::sleep(Duration::from_micros(limit) / 2).await;
     }

@@ -21,7 +21,9 @@ pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
         let known: Vec<&str> = config.receivers.keys().map(|it| &**it).collect();
         bail!("no receiver is called {receiver}; the configuration has: {}", known.join(", "));
     };
-    let Some((platform, credential)) = config.credentials().next() else { bail!("no credential is configured") };
+    let Some((platform, credential)) = config.credentials().next() else {
+        bail!("no credential is configured")
+    };
     let now = time::now();
     let event = Event {
         name: AlertName::CredentialExpiring,
@@ -42,8 +44,14 @@ pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
         for target in targets(&config, [name]) {
             let Some(channel) = notify::channel(&config, &target) else { continue };
             let id = notify::new_id(now);
-            let body =
-                notify::compose(channel, &target.recipient, &id, std::slice::from_ref(&test), &app::origin(&config), now)?;
+            let body = notify::compose(
+                channel,
+                &target.recipient,
+                &id,
+                std::slice::from_ref(&test),
+                &app::origin(&config),
+                now,
+            )?;
             let parcel = Parcel { id, target: target.clone(), body, attempts: 1, created_at: now };
             match sender.send(&parcel).await {
                 Ok(Accepted(answer)) => writeln!(text, "ok      {target}: {answer}")?,

@@ -63,7 +63,8 @@ impl Verdict {
             Ok(Reading::ExpiresAt(at)) if *at <= observation.at => Some(Severity::Critical),
             Ok(Reading::ExpiresAt(at)) => {
                 let left = *at - observation.at;
-                let crossed = credential.policy.steps.iter().rev().find(|it| left <= time::delta(it.before));
+                let crossed =
+                    credential.policy.steps.iter().rev().find(|it| left <= time::delta(it.before));
                 crossed.map(|it| it.severity)
             }
             Err(failure) => match failure.reason.blame() {
@@ -108,11 +109,17 @@ pub(super) fn run(file: &Path, only: Option<&str>, output: Output) -> anyhow::Re
     let probed = runtime()?.block_on(probe(&config, only))?;
     let text = match output {
         Output::Table => table(&probed),
-        Output::Json => serde_json::to_string_pretty(&probed.iter().map(row).collect::<Vec<_>>())? + "\n",
+        Output::Json => {
+            serde_json::to_string_pretty(&probed.iter().map(row).collect::<Vec<_>>())? + "\n"
+        }
         Output::Prom => {
             let mut text = String::new();
             for (credential, observation, _) in &probed {
-                text += &metrics::probe_only(&status(credential, observation), observation.at, Format::Text)?;
+                text += &metrics::probe_only(
+                    &status(credential, observation),
+                    observation.at,
+                    Format::Text,
+                )?;
             }
             text
         }
@@ -126,7 +133,8 @@ async fn probe(config: &Config, only: Option<&str>) -> anyhow::Result<Vec<Probed
     let mut flying = tokio::task::JoinSet::new();
     for platform in &config.platforms {
         let wanted = |it: &&Arc<Credential>| only.is_none_or(|only| it.id.to_string() == only);
-        let credentials: Vec<Arc<Credential>> = platform.credentials.iter().filter(wanted).cloned().collect();
+        let credentials: Vec<Arc<Credential>> =
+            platform.credentials.iter().filter(wanted).cloned().collect();
         if credentials.is_empty() {
             continue;
         }
@@ -144,8 +152,13 @@ async fn probe(config: &Config, only: Option<&str>) -> anyhow::Result<Vec<Probed
         }
     }
     if flying.is_empty() {
-        let known: Vec<String> = config.credentials().map(|(_, it)| it.id.to_string()).take(20).collect();
-        bail!("no credential is called {}; the configuration has: {}", only.unwrap_or("anything"), known.join(", "));
+        let known: Vec<String> =
+            config.credentials().map(|(_, it)| it.id.to_string()).take(20).collect();
+        bail!(
+            "no credential is called {}; the configuration has: {}",
+            only.unwrap_or("anything"),
+            known.join(", ")
+        );
     }
     let mut probed = flying.join_all().await;
     probed.sort_by(|(a, _, x), (b, _, y)| y.cmp(x).then_with(|| a.id.cmp(&b.id)));
@@ -161,7 +174,9 @@ fn table(probed: &[Probed]) -> String {
                 Ok(Reading::ExpiresAt(at)) => {
                     (days_left(*at, observation.at), format!("expires {}", at.format("%F %R UTC")))
                 }
-                Err(failure) => ("?".to_owned(), format!("{}: {}", failure.reason.label(), failure.message)),
+                Err(failure) => {
+                    ("?".to_owned(), format!("{}: {}", failure.reason.label(), failure.message))
+                }
             };
             [verdict.label().to_owned(), credential.id.to_string(), left, what]
         })
@@ -174,7 +189,11 @@ fn table(probed: &[Probed]) -> String {
     }
     let mut text = String::new();
     for [verdict, id, left, what] in rows {
-        let _ = writeln!(text, "{verdict:<0$}  {id:<1$}  {left:>2$}  {what}", width[0], width[1], width[2]);
+        let _ = writeln!(
+            text,
+            "{verdict:<0$}  {id:<1$}  {left:>2$}  {what}",
+            width[0], width[1], width[2]
+        );
     }
     text
 }

@@ -231,7 +231,7 @@ fn fingerprint(reader: &mut Reader, item: &Item<'_>) -> Option<[u8; 32]> {
     });
     let fingerprint = bytes.and_then(|it| <[u8; 32]>::try_from(it).ok());
     if fingerprint.is_none() {
-        let message = "this is not a SHA-256 fingerprint".to_owned();
+        let message = format!("{} is not a SHA-256 fingerprint", show(text));
         let hint = "64 hexadecimal digits: openssl x509 -in CERT -noout -fingerprint -sha256";
         reader.problem(item, message, hint);
     }
@@ -330,7 +330,7 @@ fn readable_by_all(_: &Path) -> bool {
 }
 
 /// The reason of a failed read, without the number that the system adds.
-fn reason(error: &std::io::Error) -> String {
+pub(super) fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

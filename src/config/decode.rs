@@ -1,59 +1,21 @@
 //! From the tree to a `Config`: what each key means, and what keys mean for each other.
 //!
-//! Receivers are in `receivers.rs`; files and secrets are looked at in `check.rs`.
+//! Receivers are in `receivers.rs`, policies in `policies.rs`; files and secrets are looked at in `check.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::check::{self, SecretKind};
-use super::keys::ROOT;
-use super::problems::{could_be_secret, nearest, show};
+use super::keys::{GLOBAL, ROOT};
+use super::policies::{policy, policy_default, steps};
+use super::problems::{nearest, show};
 use super::reader::{Fields, Item, Reader};
+use super::receivers::receivers as decode_receivers;
+use super::shapes::{label_value, labels, name, proxy, url};
 use super::yaml::Node;
-use super::{
-    Config, Credential, CredentialId, CredentialKind, Global, Platform, Policy, Receiver, Repeat,
-    Severity, Step,
-};
-use crate::schedule::{Schedule, format_duration};
-
-/// Longest name and label value: they are in every series and in every subject line.
-pub(super) const LABEL_BYTES_MAX: usize = 128;
-
-/// The most free labels of a credential: each is one more label on its series.
-const LABELS_MAX: usize = 8;
-
-/// The most steps of one policy; nobody acts on more.
-const STEPS_MAX: usize = 16;
-
-/// Label names that the program gives a meaning.
-const LABELS_RESERVED: [&str; 16] = [
-    "platform",
-    "credential",
-    "kind",
-    "type",
-    "team",
-    "severity",
-    "receiver",
-    "channel",
-    "step",
-    "reason",
-    "state",
-    "status",
-    "alertname",
-    "instance",
-    "job",
-    "le",
-];
-
-/// The steps without any configuration.
-const STEPS_DEFAULT: [(u64, Severity); 4] = [
-    (30, Severity::Info),
-    (14, Severity::Warning),
-    (7, Severity::Critical),
-    (1, Severity::Critical),
-];
+use super::{Config, Credential, CredentialId, CredentialKind, Global, Platform, Policy, Receiver};
+use crate::schedule::Schedule;
 
 /// What a platform hands down to its credentials, and the program to its platforms.
 #[derive(Clone)]
@@ -62,8 +24,9 @@ struct Inherited {
     zone: String,
     schedule: Option<Schedule>,
     policy: Arc<Policy>,
-    /// Empty when nobody is named.
     receivers: Vec<Arc<str>>,
+    /// A receiver is named at some level, rightly or wrongly.
+    names_receiver: bool,
 }
 
 /// Reads the whole tree. The `Config` is of use only when the reader has no problems.
@@ -76,71 +39,48 @@ pub(super) fn decode(root: &Node, origin: &Path) -> (Reader, Option<Config>) {
 
 fn config(reader: &mut Reader, root: &Item<'_>) -> Option<Config> {
     let root = reader.fields(root, &ROOT)?;
-    let receivers = super::receivers::receivers(reader, &root);
-    let route = reader.one(&root, "route");
-    let default_receiver = route.as_ref().and_then(|it| receiver_reference(reader, it, &receivers));
-    let group_wait = route.as_ref().and_then(|it| reader.duration(it, "group_wait"));
-    let global = reader.one(&root, "global");
-    let inherited = inherited(reader, &root, global.as_ref(), default_receiver.as_ref());
-    let global = decode_global(reader, global.as_ref());
+    let receivers = decode_receivers(reader, &root);
+    let route = reader.one_or_defaults(&root, "route");
+    let default_receiver = receiver_reference(reader, &route, &receivers);
+    let group_wait = reader.duration(&route, "group_wait");
+    let global = reader.one_or_defaults(&root, "global");
+    let inherited = inherited(reader, &root, &global, default_receiver.as_ref());
+    let probe_timeout = reader.duration(&global, "probe_timeout");
+    let external_url = global.get("external_url").and_then(|it| url(reader, &it));
     let platforms = platforms(reader, &root, &inherited, &receivers);
-    let storage = reader.one(&root, "storage");
-    let storage_path = match &storage {
-        Some(storage) => reader.path(storage, "path")?,
-        None => "/var/lib/ece-expiry-exporter".into(),
-    };
+    let storage = reader.one_or_defaults(&root, "storage");
+    let storage_path = reader.path(&storage, "path");
     let config = Config {
-        global,
+        global: Global { probe_timeout: probe_timeout?, external_url },
         platforms,
         receivers,
         default_receiver,
-        group_wait: group_wait.unwrap_or(Duration::from_secs(30)),
-        storage_path,
+        group_wait: group_wait?,
+        storage_path: storage_path?,
         warnings: Vec::new(),
     };
     warn_of_silence(reader, &config);
     Some(config)
 }
 
-fn decode_global(reader: &mut Reader, fields: Option<&Fields<'_>>) -> Global {
-    let timeout = fields.and_then(|it| reader.duration(it, "probe_timeout"));
-    let external_url = fields.and_then(|it| it.get("external_url"));
-    Global {
-        probe_timeout: timeout.unwrap_or(Duration::from_secs(10)),
-        external_url: external_url.and_then(|it| url(reader, &it)),
-    }
-}
-
 /// What the top level hands down.
 fn inherited(
     reader: &mut Reader,
     root: &Fields<'_>,
-    global: Option<&Fields<'_>>,
+    global: &Fields<'_>,
     receiver: Option<&Arc<str>>,
 ) -> Inherited {
+    let (schedule, zone) = (GLOBAL.default_of("schedule"), GLOBAL.default_of("timezone"));
     let base = Inherited {
-        schedule_text: "15m".to_owned(),
-        zone: "UTC".to_owned(),
-        schedule: Schedule::parse("15m", "UTC").ok(),
+        schedule_text: schedule.to_owned(),
+        zone: zone.to_owned(),
+        schedule: Schedule::parse(schedule, zone).ok(),
         policy: Arc::new(policy_default()),
         receivers: receiver.cloned().into_iter().collect(),
+        names_receiver: root.has("route"),
     };
-    let base = match global {
-        Some(global) => when(reader, global, base),
-        None => base,
-    };
-    policy(reader, root, base)
-}
-
-fn policy_default() -> Policy {
-    let step = |(days, severity)| Step { before: Duration::from_secs(days * 86_400), severity };
-    let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600));
-    Policy {
-        steps: STEPS_DEFAULT.into_iter().map(step).collect(),
-        never_expires: Some(Severity::Info),
-        failures_before_alert: 3,
-        repeat: Repeat { critical: hours(24), warning: hours(72), info: None },
-    }
+    let base = when(reader, global, base);
+    Inherited { policy: policy(reader, root, &base.policy), ..base }
 }
 
 /// Replaces schedule and zone by what `fields` say.
@@ -169,79 +109,6 @@ fn when(reader: &mut Reader, fields: &Fields<'_>, mut inherited: Inherited) -> I
     inherited
 }
 
-/// Replaces steps and policy by what `fields` say.
-fn policy(reader: &mut Reader, fields: &Fields<'_>, mut inherited: Inherited) -> Inherited {
-    let mut policy = Policy::clone(&inherited.policy);
-    if let Some(steps) = steps(reader, fields) {
-        policy.steps = steps;
-    }
-    if let Some(fields) = reader.one(fields, "policy") {
-        if fields.has("never_expires")
-            && let Some(choice) = reader.choice(&fields, "never_expires")
-        {
-            policy.never_expires = Severity::parse(choice);
-        }
-        if fields.has("failures_before_alert")
-            && let Some(number) = reader.number(&fields, "failures_before_alert")
-        {
-            policy.failures_before_alert = number;
-        }
-        if let Some(fields) = reader.one(&fields, "repeat") {
-            let Repeat { critical, warning, info } = &mut policy.repeat;
-            for (key, target) in [("critical", critical), ("warning", warning), ("info", info)] {
-                if fields.has(key)
-                    && let Some(every) = reader.duration_or_never(&fields, key)
-                {
-                    *target = every;
-                }
-            }
-        }
-    }
-    if policy != *inherited.policy {
-        inherited.policy = Arc::new(policy);
-    }
-    inherited
-}
-
-/// The steps, longest first; `None` when the key was not written or is wrong.
-fn steps(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<Step>> {
-    let item = fields.get("steps")?;
-    let mut steps: Vec<(Step, Fields<'_>)> = Vec::new();
-    for fields in reader.many(fields, "steps")? {
-        let before = reader.duration(&fields, "before");
-        let severity = reader.choice(&fields, "severity").and_then(Severity::parse);
-        if let (Some(before), Some(severity)) = (before, severity) {
-            steps.push((Step { before, severity }, fields));
-        }
-    }
-    if STEPS_MAX < steps.len() {
-        let message = format!("has {} steps; at most {STEPS_MAX} are allowed", steps.len());
-        reader.problem(&item, message, "keep those that somebody acts on");
-        return None;
-    }
-    steps.sort_by_key(|(step, fields)| (std::cmp::Reverse(step.before), fields.place));
-    for pair in steps.windows(2) {
-        let ((longer, _), (shorter, fields)) = (&pair[0], &pair[1]);
-        let (before, severity) = (format_duration(shorter.before), shorter.severity.label());
-        if longer.before == shorter.before {
-            let message = format!("a step {before} before the expiry is given twice");
-            reader.problems.add(fields.place, &fields.path, message, "remove one of them");
-        } else if shorter.severity < longer.severity {
-            let (milder, than) = (format_duration(longer.before), longer.severity.label());
-            let message = format!(
-                "{severity} at {before} is milder than {than} at {milder}, although less time is left"
-            );
-            reader.problems.add(
-                fields.place,
-                &fields.path,
-                message,
-                "severity may only rise towards the expiry",
-            );
-        }
-    }
-    Some(steps.into_iter().map(|(step, _)| step).collect())
-}
-
 fn platforms(
     reader: &mut Reader,
     root: &Fields<'_>,
@@ -265,8 +132,9 @@ fn platform(
     let name = name(reader, fields, "platform", names);
     let known_name: Arc<str> = name.clone().unwrap_or_else(|| Arc::from("?"));
     let mut inherited = when(reader, fields, inherited.clone());
-    inherited = policy(reader, fields, inherited);
+    inherited.policy = policy(reader, fields, &inherited.policy);
     let own = receiver_references(reader, fields, receivers);
+    inherited.names_receiver |= fields.has("receivers");
     if !own.is_empty() {
         inherited.receivers = own;
     }
@@ -337,7 +205,7 @@ fn credential(
     let labels = labels(reader, fields);
     let own = receiver_references(reader, fields, receivers);
     let told = if own.is_empty() { inherited.receivers } else { own };
-    if told.is_empty() && !receivers.is_empty() && !fields.has("receivers") {
+    if !inherited.names_receiver && !fields.has("receivers") && !receivers.is_empty() {
         let message = "nobody is told about this credential".to_owned();
         let hint = "set `route.receiver`, or `receivers` of the platform or of the credential";
         reader.problems.add(fields.place, &fields.path, message, hint);
@@ -353,77 +221,6 @@ fn credential(
         labels,
         receivers: told,
     })
-}
-
-/// A name that is unique among `names`: a label value, a part of `platform/credential`, and a word in a subject line.
-pub(super) fn name(
-    reader: &mut Reader,
-    fields: &Fields<'_>,
-    what: &str,
-    names: &mut BTreeSet<Arc<str>>,
-) -> Option<Arc<str>> {
-    let item = fields.get("name")?;
-    let text = label_value(reader, &item)?;
-    if text.contains('/') {
-        let hint = "`/` separates platform and credential; use `-`";
-        reader.problem(&item, format!("{} contains a slash", show(&text)), hint);
-        return None;
-    }
-    let name: Arc<str> = Arc::from(text);
-    if !names.insert(Arc::clone(&name)) {
-        let message = format!("a second {what} has the name {}", show(&name));
-        reader.problem(&item, message, "rename one of them");
-        return None;
-    }
-    Some(name)
-}
-
-fn label_value(reader: &mut Reader, item: &Item<'_>) -> Option<String> {
-    let text = reader.text_of(item)?;
-    let (message, hint) = if LABEL_BYTES_MAX < text.len() {
-        (format!("has {} bytes; at most {LABEL_BYTES_MAX} are allowed", text.len()), "shorten it")
-    } else if text.contains(char::is_control) {
-        ("contains a control character".to_owned(), "remove it")
-    } else {
-        return Some(text.to_owned());
-    };
-    reader.problem(item, message, hint);
-    None
-}
-
-fn labels(reader: &mut Reader, fields: &Fields<'_>) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    let written = reader.text_map(fields, "labels");
-    if LABELS_MAX < written.len()
-        && let Some(item) = fields.get("labels")
-    {
-        let message = format!("has {} labels; at most {LABELS_MAX} are allowed", written.len());
-        reader.problem(&item, message, "keep those that somebody filters by");
-    }
-    for (item, name, _) in written {
-        let word = |char: char| char.is_ascii_alphanumeric() || char == '_';
-        let digit_first = name.starts_with(|char: char| char.is_ascii_digit());
-        if name.is_empty() || digit_first || !name.chars().all(word) || name.starts_with("__") {
-            let message = "this is not the name of a label".to_owned();
-            reader.problem(
-                &item,
-                message,
-                "letters, digits and `_`, no digit first, not `__` first",
-            );
-        } else if LABEL_BYTES_MAX < name.len() || could_be_secret(name) {
-            reader.problem(
-                &item,
-                "this is too long for the name of a label".to_owned(),
-                "shorten it",
-            );
-        } else if LABELS_RESERVED.contains(&name) {
-            let message = format!("the label `{name}` is set by the program");
-            reader.problem(&item, message, "use another name");
-        } else if let Some(value) = label_value(reader, &item) {
-            labels.insert(name.to_owned(), value);
-        }
-    }
-    labels
 }
 
 fn receiver_references(
@@ -509,36 +306,6 @@ fn platform_urls(reader: &mut Reader, fields: &Fields<'_>) -> Vec<String> {
             .warn(format!("{path}.allow_http: the credentials cross the network unencrypted"));
     }
     urls
-}
-
-/// The proxy under `proxy_url`.
-pub(super) fn proxy(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
-    fields.get("proxy_url").and_then(|it| url(reader, &it))
-}
-
-/// An absolute http or https URL without user, query and fragment; returned without a slash at its end.
-fn url(reader: &mut Reader, item: &Item<'_>) -> Option<String> {
-    let text = reader.text_of(item)?;
-    let wrong = match reqwest::Url::parse(text) {
-        Err(error) => format!("{} is not a URL: {error}", show(text)),
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            format!("{} does not begin with https://", show(text))
-        }
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            "the URL contains a user name or a password, which do not belong into this file"
-                .to_owned()
-        }
-        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-            "the URL contains a query or a fragment".to_owned()
-        }
-        Ok(_) => return Some(text.trim_end_matches('/').to_owned()),
-    };
-    reader.problem(
-        item,
-        wrong,
-        "scheme, host and port, for example https://ece-1.example.org:12443",
-    );
-    None
 }
 
 /// Warns when alerts reach nobody, or when a receiver hears of nothing.

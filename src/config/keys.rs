@@ -49,6 +49,12 @@ pub(super) enum Kind {
 }
 
 impl Table {
+    /// The default of a key that has one.
+    pub(super) fn default_of(&self, key: &str) -> &'static str {
+        let default = self.field(key).and_then(|it| it.default);
+        default.expect("only keys with a default are asked for")
+    }
+
     pub(super) fn field(&self, key: &str) -> Option<&'static Field> {
         self.fields.iter().find(|it| it.key == key)
     }
@@ -107,7 +113,7 @@ pub(super) static ROOT: Table = Table {
     ],
 };
 
-static GLOBAL: Table = Table {
+pub(super) static GLOBAL: Table = Table {
     doc: "Settings of the program as a whole.",
     fields: &[
         Field::or("schedule", Kind::Schedule, "15m", SCHEDULE_DOC),
@@ -272,7 +278,7 @@ pub(super) static TLS: Table = Table {
     instead: &[("ca", "write it to a file and name that in `ca_file`")],
 };
 
-static POLICY: Table = Table {
+pub(super) static POLICY: Table = Table {
     doc: "When somebody is told, apart from the steps.",
     fields: &[
         Field::or(
@@ -295,7 +301,7 @@ static POLICY: Table = Table {
     ],
 };
 
-static REPEATS: Table = Table {
+pub(super) static REPEATS: Table = Table {
     doc: "How often an alert of each severity is repeated while it lasts.",
     fields: &[
         Field::or("critical", REPEAT, "24h", "For `critical`; `never` for once only."),

@@ -138,7 +138,7 @@ fn platform(page: &mut Page, it: &Platform) {
     policy(page, &it.policy);
     page.texts("receivers", &it.receivers);
     page.list("credentials", &it.credentials, |page, credential| {
-        self::credential(page, credential, it)
+        self::credential(page, credential, it);
     });
 }
 
@@ -271,8 +271,8 @@ fn tls(page: &mut Page, it: &TlsConfig) {
             TlsVerify::Full => {}
             TlsVerify::None => page.line("insecure_skip_verify", true),
             TlsVerify::Fingerprint(bytes) => {
-                let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                page.text("fingerprint_sha256", digits);
+                let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                page.text("fingerprint_sha256", digits.concat());
             }
         }
     });

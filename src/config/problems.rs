@@ -121,7 +121,7 @@ impl Problems {
 /// `text` in back quotes, cut to what is readable; what could be a secret is replaced by its length.
 pub(super) fn show(text: &str) -> String {
     if could_be_secret(text) {
-        return format!("a text of {} bytes, not shown because it could be a secret", text.len());
+        return format!("<{} bytes, hidden because they could be a secret>", text.len());
     }
     let clean: String = text.chars().flat_map(escape).take(SHOWN_CHARS_MAX).collect();
     let cut = if SHOWN_CHARS_MAX < text.chars().count() { "…" } else { "" };

@@ -106,7 +106,7 @@ impl Reader {
     pub(super) fn wrong_text(&mut self, item: &Item<'_>, wanted: &str, error: &str) {
         if could_be_secret(error) || SHOWN_ERROR_BYTES_MAX < error.len() {
             let message =
-                format!("this text is not {wanted}, and not shown because it could be a secret");
+                format!("this text is not {wanted}; it is hidden because it could be a secret");
             self.problem(item, message, "");
         } else {
             let (message, hint) = error.split_once("; ").unwrap_or((error, ""));
@@ -145,6 +145,18 @@ impl Reader {
         }
     }
 
+    /// As `one`, but what was not written, or is no map, is a map without keys, which has all its defaults.
+    pub(super) fn one_or_defaults<'a>(&mut self, fields: &Fields<'a>, key: &str) -> Fields<'a> {
+        let written = self.one(fields, key);
+        written.unwrap_or_else(|| {
+            let Some(Kind::One(table)) = fields.kind(key) else {
+                unreachable!("{key} is a map in the table")
+            };
+            let (place, path) = (fields.place, join(&fields.path, key));
+            Fields { place, path, table, entries: &[] }
+        })
+    }
+
     /// The maps under a key that is a list of maps in the table; `None` when it was not written or is no list.
     pub(super) fn many<'a>(&mut self, fields: &Fields<'a>, key: &str) -> Option<Vec<Fields<'a>>> {
         let item = fields.get(key)?;
@@ -160,7 +172,7 @@ impl Reader {
                 self.problem(
                     item,
                     "is an empty list".to_owned(),
-                    "give it an entry, or remove the key",
+                    "give it an entry; a key that is not required can be removed instead",
                 );
                 None
             }

@@ -7,10 +7,13 @@ use lettre::Address;
 use lettre::message::Mailbox;
 
 use super::check::{self, SecretKind};
-use super::decode::{name, proxy};
+
 use super::problems::show;
 use super::reader::{Fields, Item, Reader};
-use super::{EmailConfig, Receiver, SmtpAuth, SmtpEncryption, WebhookConfig};
+use super::shapes::{name, proxy};
+use super::{
+    EmailConfig, Receiver, SecretSource, SmtpAuth, SmtpEncryption, TlsConfig, WebhookConfig,
+};
 
 /// The port on which mail servers speak TLS from the first byte.
 const SMTPS_PORT: u16 = 465;
@@ -178,30 +181,42 @@ fn webhook(reader: &mut Reader, fields: &Fields<'_>) -> Option<WebhookConfig> {
         reader.problem(&item, message, "remove the oldest");
     }
     let timeout = reader.duration(fields, "timeout");
-    let mut webhook = WebhookConfig {
+    let http = reader.one(fields, "http_config");
+    let http = http.map(|it| http_config(reader, &it)).unwrap_or_default();
+    Some(WebhookConfig {
         url: url?,
         allow_http,
         signing_secrets,
-        tls: super::TlsConfig::default(),
-        authorization: None,
-        proxy_url: None,
-        http_headers: Vec::new(),
+        tls: http.tls,
+        authorization: http.authorization,
+        proxy_url: http.proxy_url,
+        http_headers: http.http_headers,
         timeout: timeout?,
-    };
-    if let Some(http) = reader.one(fields, "http_config") {
-        webhook.tls = check::tls(reader, &http);
-        webhook.proxy_url = proxy(reader, &http);
-        webhook.http_headers = check::headers(reader, &http);
-        webhook.authorization =
-            reader.one(&http, "authorization").and_then(|it| authorization(reader, &it));
-    }
-    Some(webhook)
+    })
 }
 
-fn authorization(
+#[derive(Default)]
+struct HttpConfig {
+    authorization: Option<(String, SecretSource)>,
+    tls: TlsConfig,
+    proxy_url: Option<String>,
+    http_headers: Vec<(String, String)>,
+}
+
+fn http_config(reader: &mut Reader, fields: &Fields<'_>) -> HttpConfig {
+    let authorization = reader.one(fields, "authorization");
+    HttpConfig {
+        authorization: authorization.and_then(|it| authorization_header(reader, &it)),
+        tls: check::tls(reader, fields),
+        proxy_url: proxy(reader, fields),
+        http_headers: check::headers(reader, fields),
+    }
+}
+
+fn authorization_header(
     reader: &mut Reader,
     fields: &Fields<'_>,
-) -> Option<(String, super::SecretSource)> {
+) -> Option<(String, SecretSource)> {
     let scheme = reader.text(fields, "type");
     let credentials = fields.get("credentials_file");
     let credentials = credentials.and_then(|it| check::secret_file(reader, &it, SecretKind::Token));

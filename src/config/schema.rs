@@ -60,11 +60,11 @@ fn kind(kind: &Kind) -> Value {
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Number(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
         Kind::Duration(..) => {
-            json!({"type": "string", "pattern": DURATION_PATTERN, "examples": ["90d", "1h30m"]})
+            json!({"type": "string", "minLength": 1, "pattern": DURATION_PATTERN, "examples": ["90d", "1h30m"]})
         }
         Kind::DurationOrNever(..) => json!({"anyOf": [
             {"const": "never"},
-            {"type": "string", "pattern": DURATION_PATTERN, "examples": ["90d", "1h30m"]},
+            {"type": "string", "minLength": 1, "pattern": DURATION_PATTERN, "examples": ["90d", "1h30m"]},
         ]}),
         Kind::Choice(choices) => json!({"enum": choices}),
         Kind::Texts | Kind::Paths => json!({"type": "array", "items": text, "minItems": 1}),

@@ -35,7 +35,10 @@ impl Subject<'_> {
 }
 
 /// Every channel and recipient of the named receivers, in the order of the file.
-pub fn targets<'a>(config: &Config, receivers: impl IntoIterator<Item = &'a std::sync::Arc<str>>) -> Vec<Target> {
+pub fn targets<'a>(
+    config: &Config,
+    receivers: impl IntoIterator<Item = &'a std::sync::Arc<str>>,
+) -> Vec<Target> {
     let mut targets = Vec::new();
     for receiver in receivers.into_iter().filter_map(|name| config.receivers.get(name)) {
         let mut add = |integration, index: usize, recipient: &str| {
@@ -92,8 +95,12 @@ pub fn owed(config: &Config, subject: Subject<'_>, event: &Event, now: DateTime<
 /// The slot of an alert: alerts of one slot take each other's place.
 fn slot(name: AlertName) -> &'static str {
     match name {
-        AlertName::CredentialExpiring | AlertName::CredentialExpired | AlertName::CredentialNeverExpires => "lifetime",
-        AlertName::CredentialRejected | AlertName::CredentialForbidden | AlertName::CredentialExpiryUnknown => "access",
+        AlertName::CredentialExpiring
+        | AlertName::CredentialExpired
+        | AlertName::CredentialNeverExpires => "lifetime",
+        AlertName::CredentialRejected
+        | AlertName::CredentialForbidden
+        | AlertName::CredentialExpiryUnknown => "access",
         AlertName::PlatformUnreachable => "unreachable",
         AlertName::PlatformClockSkew => "skew",
     }
@@ -106,7 +113,9 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
         Subject::Platform(platform, _, state) => (platform, &platform.policy, state),
     };
     let next_repeat = match event.reason.status() {
-        Status::Firing => policy.repeat.of(event.severity).map(|interval| time::add(event.at, interval)),
+        Status::Firing => {
+            policy.repeat.of(event.severity).map(|interval| time::add(event.at, interval))
+        }
         Status::Resolved => None,
     };
     Notice {

@@ -57,11 +57,23 @@ impl Slot {
         let seed = schedule::seed(&credential.id.to_string());
         let many = u32::try_from(platform.credentials.len()).unwrap_or(u32::MAX);
         let spread = START_SPREAD_EACH.saturating_mul(many - 1).min(START_SPREAD_MAX);
-        let soon = time::add(now, spread.mul_f64(f64::from(u32::try_from(seed % 1000).unwrap_or(0)) / 1000.0));
+        let soon = time::add(
+            now,
+            spread.mul_f64(f64::from(u32::try_from(seed % 1000).unwrap_or(0)) / 1000.0),
+        );
         let planned = state.last_run.and_then(|last| credential.schedule.next_after(last, seed));
         // Never probed, or overdue since the program last ran: soon, and once.
         let next_run = planned.filter(|planned| now < *planned).unwrap_or(soon);
-        Self { platform: at, credential, state, next_run, wake: None, busy: Busy::No, replies: Vec::new(), seed }
+        Self {
+            platform: at,
+            credential,
+            state,
+            next_run,
+            wake: None,
+            busy: Busy::No,
+            replies: Vec::new(),
+            seed,
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -85,7 +97,8 @@ impl Slot {
     }
 
     pub(super) fn status(&self) -> CredentialStatus {
-        let Credential { id, kind, policy, team, used_by, renewal_note, labels, .. } = &*self.credential;
+        let Credential { id, kind, policy, team, used_by, renewal_note, labels, .. } =
+            &*self.credential;
         let state = &self.state;
         CredentialStatus {
             id: id.clone(),
@@ -124,7 +137,14 @@ pub(super) struct PlatformSlot {
 
 impl PlatformSlot {
     pub(super) fn new(platform: Arc<Platform>, prober: Arc<Prober>, state: PlatformState) -> Self {
-        Self { platform, prober, state, waiting: Turns::new(), in_flight: 0, failures: BTreeMap::new() }
+        Self {
+            platform,
+            prober,
+            state,
+            waiting: Turns::new(),
+            in_flight: 0,
+            failures: BTreeMap::new(),
+        }
     }
 
     pub(super) fn count(&mut self, observation: &Observation) {
@@ -139,7 +159,10 @@ impl PlatformSlot {
             name: self.platform.name.clone(),
             urls: self.platform.urls.clone(),
             credentials: self.platform.credentials.len(),
-            clock_skew_seconds: self.state.clock_skew.map(|it| it.num_milliseconds() as f64 / 1000.0),
+            clock_skew_seconds: self
+                .state
+                .clock_skew
+                .map(|it| it.num_milliseconds() as f64 / 1000.0),
             failures: self.failures.clone(),
             alerts: shown(self.state.firing()),
         }
@@ -149,7 +172,12 @@ impl PlatformSlot {
 /// Firing alerts as they are shown, worst first.
 fn shown<'a>(firing: impl Iterator<Item = &'a Firing>) -> Vec<FiringAlert> {
     let mut alerts: Vec<FiringAlert> = firing
-        .map(|it| FiringAlert { name: it.name, severity: it.severity, starts_at: it.starts_at, told_at: it.told_at })
+        .map(|it| FiringAlert {
+            name: it.name,
+            severity: it.severity,
+            starts_at: it.starts_at,
+            told_at: it.told_at,
+        })
         .collect();
     alerts.sort_by_key(|it| std::cmp::Reverse(it.severity));
     alerts

@@ -16,8 +16,13 @@ use crate::time::{add, from_ms, to_ms};
 
 /// Writes one obligation, unless it is already written or nobody was told what it ends. What waits in the same thread
 /// for the same target is superseded: only the newest state is told.
-pub(super) fn owe(transaction: &Transaction<'_>, owed: &Owed, now: DateTime<Utc>) -> anyhow::Result<()> {
-    let was_told = last_told(transaction, owed)?.is_some_and(|status| status == Status::Firing.label());
+pub(super) fn owe(
+    transaction: &Transaction<'_>,
+    owed: &Owed,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let was_told =
+        last_told(transaction, owed)?.is_some_and(|status| status == Status::Firing.label());
     let inserted = match (owed.status, was_told) {
         (Status::Resolved, false) => 0,
         (Status::Resolved, true) | (Status::Firing, _) => insert(transaction, owed, now)?,
@@ -108,8 +113,10 @@ pub(super) fn forget_others(
 ) -> anyhow::Result<Vec<String>> {
     let transaction = connection.transaction()?;
     let keep: HashSet<&str> = keep.iter().map(String::as_str).collect();
-    let keys: Vec<String> =
-        transaction.prepare("SELECT key FROM subject")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let keys: Vec<String> = transaction
+        .prepare("SELECT key FROM subject")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
     let gone: Vec<String> = keys.into_iter().filter(|key| !keep.contains(key.as_str())).collect();
     for key in &gone {
         for owed in ends(&transaction, key, now)? {
@@ -132,7 +139,8 @@ fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow:
     let mut rows = statement.query([key])?;
     let mut ends = Vec::new();
     while let Some(row) = rows.next()? {
-        let notice: Notice = serde_json::from_str(&row.get::<_, String>(6)?).context("an old notice is not readable")?;
+        let notice: Notice = serde_json::from_str(&row.get::<_, String>(6)?)
+            .context("an old notice is not readable")?;
         ends.push(Owed {
             target: target(row)?,
             thread: row.get(4)?,
@@ -148,7 +156,8 @@ fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow:
 /// Reads a target from the first four columns.
 fn target(row: &Row<'_>) -> rusqlite::Result<Target> {
     let integration: String = row.get(1)?;
-    let unknown = || rusqlite::Error::InvalidColumnType(1, integration.clone(), rusqlite::types::Type::Text);
+    let unknown =
+        || rusqlite::Error::InvalidColumnType(1, integration.clone(), rusqlite::types::Type::Text);
     Ok(Target {
         receiver: row.get::<_, String>(0)?.into(),
         integration: Integration::parse(&integration).ok_or_else(unknown)?,
@@ -169,16 +178,21 @@ pub(super) fn waiting(
              WHERE state = 'waiting' AND not_before_ms <= $1)
          ORDER BY id LIMIT $2",
     )?;
-    let mut rows = statement.query(params![to_ms(now), i64::try_from(rows_max).unwrap_or(i64::MAX)])?;
+    let mut rows =
+        statement.query(params![to_ms(now), i64::try_from(rows_max).unwrap_or(i64::MAX)])?;
     let mut waiting = Vec::new();
     while let Some(row) = rows.next()? {
-        let notice = serde_json::from_str(&row.get::<_, String>(5)?).context("a waiting notice is not readable")?;
+        let notice = serde_json::from_str(&row.get::<_, String>(5)?)
+            .context("a waiting notice is not readable")?;
         waiting.push(Waiting { row: row.get(4)?, target: target(row)?, notice });
     }
     Ok(waiting)
 }
 
-pub(super) fn composed(connection: &mut Connection, parcels: &[(Parcel, Vec<i64>)]) -> anyhow::Result<()> {
+pub(super) fn composed(
+    connection: &mut Connection,
+    parcels: &[(Parcel, Vec<i64>)],
+) -> anyhow::Result<()> {
     let transaction = connection.transaction()?;
     {
         let mut put = transaction.prepare_cached(
@@ -241,7 +255,8 @@ pub(super) fn claim(
              RETURNING receiver, integration, channel, recipient, id, body, attempts, created_ms, rowid",
         )?;
         let limit = i64::try_from(each).unwrap_or(i64::MAX);
-        let values = params![to_ms(add(now, lease)), to_ms(now), receiver, integration, channel, limit];
+        let values =
+            params![to_ms(add(now, lease)), to_ms(now), receiver, integration, channel, limit];
         let mut taken: Vec<(i64, Parcel)> = statement
             .query_map(values, |row| Ok((row.get(8)?, parcel(row)?)))?
             .collect::<Result<_, _>>()?;
@@ -295,7 +310,8 @@ pub(super) fn finish(
             Some(("delivered", answer))
         }
         Outcome::Postponed(answer, until) => {
-            let sql = "UPDATE parcel SET next_ms = $2, answer = $3 WHERE id = $1 AND state = 'pending'";
+            let sql =
+                "UPDATE parcel SET next_ms = $2, answer = $3 WHERE id = $1 AND state = 'pending'";
             transaction.execute(sql, params![id, to_ms(*until), answer])?;
             Some(("failed", answer))
         }
@@ -315,7 +331,14 @@ pub(super) fn finish(
         transaction.execute(
             "INSERT OR REPLACE INTO attempt (parcel_id, number, at_ms, took_ms, outcome, answer)
              VALUES ($1, $2, $3, $4, $5, $6)",
-            params![id, attempt, at, i64::try_from(took.as_millis()).unwrap_or(i64::MAX), word, answer],
+            params![
+                id,
+                attempt,
+                at,
+                i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+                word,
+                answer
+            ],
         )?;
     }
     failpoint::hit("finish-before-commit");
@@ -337,7 +360,8 @@ pub(super) fn backlog(connection: &mut Connection) -> anyhow::Result<Backlog> {
         let target = target(row)?;
         let next = from_ms(row.get(6)?);
         backlog.next = Some(backlog.next.map_or(next, |it: DateTime<Utc>| it.min(next)));
-        let waiting = (u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0), Some(from_ms(row.get(5)?)));
+        let waiting =
+            (u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0), Some(from_ms(row.get(5)?)));
         backlog.pending.insert((target.receiver, target.integration), waiting);
     }
     let dead: i64 = connection

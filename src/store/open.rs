@@ -71,7 +71,9 @@ pub(super) fn open(folder: &Path, now: DateTime<Utc>) -> anyhow::Result<Opened> 
     };
     let file = folder.join("store.db");
     match connect(&file, now) {
-        Ok(connection) => Ok(Opened { store: Store::start(connection, Some(lock))?, health: Health::Good }),
+        Ok(connection) => {
+            Ok(Opened { store: Store::start(connection, Some(lock))?, health: Health::Good })
+        }
         Err(Unusable::Place(why)) => memory(folder, why),
         Err(Unusable::Content(why)) => {
             let aside = folder.join(format!("store.db.unusable-{}", to_ms(now)));
@@ -108,7 +110,8 @@ fn lock(folder: &Path) -> Result<File, Locked> {
 /// An empty store in memory that has read what the folder holds, if it can, so that nothing is told again.
 fn memory(folder: &Path, why: String) -> anyhow::Result<Opened> {
     let mut connection = Connection::open_in_memory().context("cannot open a store in memory")?;
-    migrate(&mut connection).map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
+    migrate(&mut connection)
+        .map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
     let source = folder.join("store.db");
     if source.exists() {
         // A file that cannot be read either leaves the memory as it is.
@@ -120,7 +123,8 @@ fn memory(folder: &Path, why: String) -> anyhow::Result<Opened> {
 /// Replaces a connection whose disk no longer takes writes by a copy in memory.
 pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<()> {
     let mut memory = Connection::open_in_memory().context("cannot open a store in memory")?;
-    migrate(&mut memory).map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
+    migrate(&mut memory)
+        .map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
     if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
         // The old connection stays open meanwhile, so what its log holds is read as well.
         let uri = format!("file:{path}?mode=ro");
@@ -134,10 +138,25 @@ pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<()> 
 
 /// Whether an error is about the place of the file (full, read-only, failing disk), so that memory would do better.
 pub(super) fn is_about_place(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code).is_some_and(|code| {
-        use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly, SystemIoFailure};
-        [CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly, SystemIoFailure].contains(&code)
-    })
+    error
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error_code)
+        .is_some_and(|code| {
+            use rusqlite::ErrorCode::{
+                CannotOpen, DatabaseCorrupt, DiskFull, NotADatabase, PermissionDenied, ReadOnly,
+                SystemIoFailure,
+            };
+            [
+                CannotOpen,
+                DatabaseCorrupt,
+                DiskFull,
+                NotADatabase,
+                PermissionDenied,
+                ReadOnly,
+                SystemIoFailure,
+            ]
+            .contains(&code)
+        })
 }
 
 fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
@@ -172,7 +191,9 @@ enum Error {
 }
 
 fn connect(file: &Path, now: DateTime<Utc>) -> Result<Connection, Unusable> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> Result<Connection, Error> {
         let mut connection = Connection::open_with_flags(file, flags)?;
         prepare(&mut connection, now)?;
@@ -216,9 +237,9 @@ fn prepare(connection: &mut Connection, now: DateTime<Utc>) -> Result<(), Error>
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map(|it| {
-        usize::try_from(it).unwrap_or(usize::MAX)
-    })?;
+    let version: usize = connection
+        .query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+        .map(|it| usize::try_from(it).unwrap_or(usize::MAX))?;
     if MIGRATIONS.len() < version {
         return Err(Error::Content(format!(
             "the file has format {version} and comes from a newer version; this one knows {}",
@@ -228,7 +249,11 @@ fn migrate(connection: &mut Connection) -> Result<(), Error> {
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "user_version", i64::try_from(index + 1).unwrap_or(i64::MAX))?;
+        transaction.pragma_update(
+            None,
+            "user_version",
+            i64::try_from(index + 1).unwrap_or(i64::MAX),
+        )?;
         transaction.commit()?;
     }
     Ok(())
@@ -240,8 +265,11 @@ fn purge(connection: &Connection, now: DateTime<Utc>) -> Result<(), Error> {
         "DELETE FROM attempt WHERE parcel_id IN (SELECT id FROM parcel WHERE state <> 'pending' AND created_ms < $1)",
         [before],
     )?;
-    connection.execute("DELETE FROM owed WHERE state <> 'waiting' AND created_ms < $1
-         AND NOT EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND state = 'pending')", [before])?;
+    connection.execute(
+        "DELETE FROM owed WHERE state <> 'waiting' AND created_ms < $1
+         AND NOT EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND state = 'pending')",
+        [before],
+    )?;
     connection.execute(
         "DELETE FROM parcel WHERE state <> 'pending' AND created_ms < $1
          AND NOT EXISTS (SELECT 1 FROM owed WHERE parcel_id = parcel.id)",

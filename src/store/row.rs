@@ -112,7 +112,10 @@ pub(super) fn write_credential(state: &State) -> serde_json::Result<String> {
         last_success_ms: state.last_success.map(to_ms),
         took_ms: millis(state.took),
         http_status: state.http_status,
-        failure: state.failure.as_ref().map(|(reason, text)| (reason.label().to_owned(), text.clone())),
+        failure: state
+            .failure
+            .as_ref()
+            .map(|(reason, text)| (reason.label().to_owned(), text.clone())),
         failures: state.failures,
         failing_since_ms: state.failing_since.map(to_ms),
         rejections: state.rejections,
@@ -136,7 +139,9 @@ pub(super) fn read_credential(text: &str) -> serde_json::Result<State> {
         last_success: row.last_success_ms.map(from_ms),
         took: Duration::from_millis(row.took_ms),
         http_status: row.http_status,
-        failure: row.failure.and_then(|(reason, text)| Some((FailureReason::parse(&reason)?, text))),
+        failure: row
+            .failure
+            .and_then(|(reason, text)| Some((FailureReason::parse(&reason)?, text))),
         failures: row.failures,
         failing_since: row.failing_since_ms.map(from_ms),
         rejections: row.rejections,
@@ -202,14 +207,22 @@ mod tests {
             probes_total: 9,
             probe_failures_total: 2,
             lifetime: Some(firing.clone()),
-            access: Some(Firing { name: AlertName::CredentialRejected, step: None, ..firing.clone() }),
+            access: Some(Firing {
+                name: AlertName::CredentialRejected,
+                step: None,
+                ..firing.clone()
+            }),
         };
         assert_eq!(read_credential(&write_credential(&state).unwrap()).unwrap(), state);
         let platform = PlatformState {
             last_contact: Some(at),
             clock_skew: Some(TimeDelta::milliseconds(-400_000)),
             skew_votes: 2,
-            unreachable: Some(Firing { name: AlertName::PlatformUnreachable, step: None, ..firing.clone() }),
+            unreachable: Some(Firing {
+                name: AlertName::PlatformUnreachable,
+                step: None,
+                ..firing.clone()
+            }),
             skew: None,
         };
         assert_eq!(read_platform(&write_platform(&platform).unwrap()).unwrap(), platform);

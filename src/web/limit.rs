@@ -15,6 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Web, text};
 
+/// Bytes of an answer that are handed to the connection at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// `router` with at most `max` answers at once, counted until the last byte is handed over: a slow reader holds
 /// megabytes.
 pub(super) fn limited(router: Router<Arc<Web>>, max: usize) -> Router<Arc<Web>> {
@@ -26,12 +29,14 @@ async fn limit(State(slots): State<Arc<Semaphore>>, request: Request, next: Next
         let message = "503: too many requests are being answered; try again later";
         return text(StatusCode::SERVICE_UNAVAILABLE, message);
     };
-    next.run(request).await.map(|body| Body::new(Held { body, _slot: slot }))
+    next.run(request).await.map(|body| Body::new(Held { body, rest: Bytes::new(), _slot: slot }))
 }
 
-/// A body that holds its slot until it is sent or dropped.
+/// A body that holds its slot until all but the last pieces are sent, or it is dropped.
 struct Held {
     body: Body,
+    /// What of the last frame is not handed over yet.
+    rest: Bytes,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -39,18 +44,37 @@ impl HttpBody for Held {
     type Data = Bytes;
     type Error = axum::Error;
 
+    /// Hands over pieces: the connection asks for the next when it has sent the last, but it would take a whole
+    /// exposition into its buffer at once.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                other => return other,
+            }
+        }
+        let piece = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = self.rest.len() as u64;
+        let hint = self.body.size_hint();
+        let mut whole = SizeHint::new();
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper.saturating_add(rest));
+        }
+        whole.set_lower(hint.lower().saturating_add(rest));
+        whole
     }
 }

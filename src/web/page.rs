@@ -117,7 +117,7 @@ struct Page<'a> {
 struct Count {
     state: CredentialState,
     word: &'static str,
-    count: usize,
+    credentials: usize,
 }
 
 fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, minijinja::Error> {
@@ -179,9 +179,9 @@ fn counts(snapshot: &Snapshot, now: DateTime<Utc>) -> Vec<Count> {
     let counts = CredentialState::ALL.into_iter().map(|state| Count {
         state,
         word: state.word(),
-        count: states.iter().filter(|it| **it == state).count(),
+        credentials: states.iter().filter(|it| **it == state).count(),
     });
-    counts.filter(|it| it.count > 0).collect()
+    counts.filter(|it| it.credentials > 0).collect()
 }
 
 fn copy(shared: &RwLock<Option<String>>) -> Option<String> {

@@ -88,7 +88,7 @@ pub(super) async fn probe(
         }
         Err(_) => {
             let message = format!(
-                "504: the probe of {id} has not finished within {} s; /metrics shows its result when it has",
+                "504: the probe of {id} has not finished within {:.1} s; /metrics shows its result when it has",
                 wait.as_secs_f64()
             );
             return text(StatusCode::GATEWAY_TIMEOUT, &message);

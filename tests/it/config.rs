@@ -402,14 +402,14 @@ fn the_printed_configuration_holds_what_is_inherited() {
         storage:
           path: "/var/lib/ece-expiry-exporter"
     "#]]
-        .assert_eq(&printed.replace(&folder.path().display().to_string(), "FOLDER"));
+    .assert_eq(&printed.replace(&folder.path().display().to_string(), "FOLDER"));
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_said() {
     let folder = folder();
     let missing = Config::load(&folder.path().join("none.yml")).unwrap_err().to_string();
-    assert!(missing.contains("none.yml: cannot read this file: No such file"), "{missing}");
+    assert!(missing.contains("none.yml: cannot read this file: no such file"), "{missing}");
     fs::write(folder.path().join("latin.yml"), b"a: b\nc: \xe9\n").unwrap();
     let latin = Config::load(&folder.path().join("latin.yml")).unwrap_err().to_string();
     assert!(
@@ -436,30 +436,47 @@ fn aliases_of_aliases_are_refused_before_they_fill_the_memory() {
 }
 
 #[test]
+fn a_file_from_another_editor_is_the_same_file() {
+    let folder = folder();
+    let unix = parse(&folder, config::EXAMPLE).to_yaml();
+    let text = format!("\u{feff}{}", config::EXAMPLE.replace('\n', "\r\n"));
+    assert_eq!(parse(&folder, &text).to_yaml(), unix);
+}
+
+#[test]
 fn deep_nesting_is_refused() {
     let error = Config::parse(&"[".repeat(100_000), Path::new("deep.yml")).unwrap_err().to_string();
-    assert!(error.contains("recursion limit exceeded (a bracket is opened and never closed)"), "{error}");
+    assert!(
+        error.contains("recursion limit exceeded (a bracket is opened and never closed)"),
+        "{error}"
+    );
     let error = Config::parse(&"- ".repeat(100), Path::new("deep.yml")).unwrap_err().to_string();
     assert!(error.contains("deep.yml:1:65: nested deeper than 32 levels"), "{error}");
 }
 
 #[test]
-fn ten_thousand_credentials_are_read_within_seconds() {
+fn ten_thousand_credentials_cost_ten_times_a_thousand() {
     let folder = folder();
-    let mut text =
-        String::from("platforms:\n  - name: prod\n    urls: [https://ece]\n    credentials:\n");
-    for number in 0..10_000 {
-        let _ = writeln!(
-            text,
-            "      - name: key-{number}\n        api_key_file: secrets/key\n        team: team-{}\n        \
-             used_by: [a, b]\n        labels: {{tier: 1}}",
-            number % 10
-        );
-    }
-    let started = Instant::now();
-    let config = parse(&folder, &text);
-    assert_eq!(config.platforms[0].credentials.len(), 10_000);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let measure = |count: usize| {
+        let mut text =
+            String::from("platforms:\n  - name: prod\n    urls: [https://ece]\n    credentials:\n");
+        for number in 0..count {
+            let _ = writeln!(
+                text,
+                "      - name: key-{number}\n        api_key_file: secrets/key\n        team: team-{}\n        \
+                 used_by: [a, b]\n        labels: {{tier: 1}}",
+                number % 10
+            );
+        }
+        let started = Instant::now();
+        assert_eq!(parse(&folder, &text).platforms[0].credentials.len(), count);
+        started.elapsed()
+    };
+    // An unoptimized build on a busy machine takes seconds, so the growth is what is held: a square would be hundredfold.
+    let small = measure(1_000);
+    let large = measure(10_000);
+    assert!(large < small * 40, "{small:?} for a thousand, {large:?} for ten thousand");
+    assert!(large < Duration::from_secs(30), "{large:?}");
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! The documentation says what the code does: the parts of it that can be compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 use ece_expiry_exporter::alert::AlertName;
-use ece_expiry_exporter::observation::FailureReason;
+use ece_expiry_exporter::config::{CredentialId, Policy, Repeat, Severity, Step};
+use ece_expiry_exporter::delivery::{Integration, Target};
+use ece_expiry_exporter::metrics::{self, Format, Telemetry};
+use ece_expiry_exporter::observation::{FailureReason, Reading};
+use ece_expiry_exporter::status::{CredentialStatus, PlatformStatus, Snapshot};
 
 const PAGES: [&str; 7] = [
     "README.md",
@@ -33,6 +39,79 @@ fn every_reason_of_a_failure_is_explained() {
     let explained: BTreeSet<String> =
         section_cells("README.md", "## Troubleshooting", "| symptom").collect();
     assert_eq!(explained, reasons);
+}
+
+#[test]
+fn every_metric_stands_in_the_table_of_the_readme() {
+    let listed: BTreeSet<String> = section_cells("README.md", "## Metrics", "## Command line")
+        .filter(|it| !it.starts_with("process_"))
+        .collect();
+    let exposed: BTreeSet<String> = exposition()
+        .lines()
+        .filter_map(|it| Some(it.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned()))
+        .filter(|it| !it.starts_with("process_"))
+        .collect();
+    assert_eq!(listed, exposed);
+}
+
+#[test]
+fn every_flag_and_command_stands_in_a_table_of_the_readme() {
+    let output = program().arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let of_program = |it: &str| !["--help", "--version"].contains(&it);
+    let flags: BTreeSet<&str> = help
+        .lines()
+        .filter_map(|it| it[it.find("--")?..].split([' ', ',']).next())
+        .filter(|it| of_program(it))
+        .collect();
+    let cells: Vec<String> = section_cells("README.md", "## Command line", "| command").collect();
+    assert_eq!(cells.iter().map(String::as_str).collect::<BTreeSet<_>>(), flags);
+
+    let commands: BTreeSet<&str> = help
+        .lines()
+        .skip_while(|it| *it != "Commands:")
+        .skip(1)
+        .take_while(|it| !it.is_empty())
+        .filter_map(|it| it.split_whitespace().next())
+        .filter(|it| *it != "serve")
+        .collect();
+    let cells: Vec<String> = section_cells("README.md", "| command", "| path").collect();
+    let listed = cells.iter().filter_map(|it| it.split(' ').next()).collect::<BTreeSet<_>>();
+    assert_eq!(listed, commands);
+}
+
+#[test]
+fn the_configurations_of_the_manual_are_valid() {
+    let blocks = yaml_blocks("README.md");
+    let whole = blocks.iter().find(|it| it.starts_with("platforms:")).unwrap();
+    let options = blocks.iter().find(|it| it.starts_with("global:")).unwrap();
+    let platforms = whole.split("route:").next().unwrap();
+    let webhook = yaml_blocks("docs/webhooks.md").remove(0);
+    for text in [
+        whole.clone(),
+        format!("{options}{platforms}route: {{receiver: automation}}\n"),
+        format!("{webhook}{platforms}route: {{receiver: automation}}\n"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("secrets");
+        fs::create_dir(&secrets).unwrap();
+        for (name, secret) in [
+            ("terraform", "key"),
+            ("smtp", "password"),
+            ("hook-url", "https://hook.example.org/x"),
+            ("whsec", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+        ] {
+            fs::write(secrets.join(name), secret).unwrap();
+        }
+        let authority = rcgen::generate_simple_self_signed(["ece.example.org".to_owned()]).unwrap();
+        fs::write(folder.path().join("ece-ca.pem"), authority.cert.pem()).unwrap();
+        let file = folder.path().join("config.yml");
+        fs::write(&file, &text).unwrap();
+        let output = program().arg("check-config").arg(&file).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{text}");
+    }
 }
 
 #[test]
@@ -68,10 +147,10 @@ fn the_architecture_lists_the_modules_in_their_order() {
 #[test]
 fn the_rules_of_the_manual_are_valid() {
     let folder = tempfile::tempdir().unwrap();
-    let manual = read("docs/operations.md");
-    let rules = manual.split("```yaml\ngroups:").nth(1).unwrap().split("```").next().unwrap();
+    let blocks = yaml_blocks("docs/operations.md");
+    let rules = blocks.iter().find(|it| it.starts_with("groups:")).unwrap();
     let file = folder.path().join("rules.yml");
-    fs::write(&file, format!("groups:{rules}")).unwrap();
+    fs::write(&file, rules).unwrap();
     let output = Command::new("promtool")
         .args(["check", "rules"])
         .arg(&file)
@@ -79,6 +158,72 @@ fn the_rules_of_the_manual_are_valid() {
         .expect("promtool runs; tests/run installs it");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("5 rules found"), "{said}");
+}
+
+/// Every family: one credential that fails, one platform, one receiver with mail.
+fn exposition() -> String {
+    let now = ece_expiry_exporter::time::now();
+    let telemetry = Telemetry::new(now);
+    let target = Target {
+        receiver: "ops".into(),
+        integration: Integration::Email,
+        index: 0,
+        recipient: "ops@example.org".to_owned(),
+    };
+    telemetry.register_targets([(target.receiver.clone(), target.integration)]);
+    telemetry.config_loaded(now);
+    telemetry.state_written(now);
+    telemetry.notification_delivered(&target, now, Duration::from_secs(1));
+    let policy = Policy {
+        steps: vec![Step { before: Duration::from_secs(60), severity: Severity::Info }],
+        never_expires: None,
+        failures_before_alert: 1,
+        repeat: Repeat::default(),
+    };
+    let credential = CredentialStatus {
+        id: CredentialId { platform: "prod".into(), name: "terraform".into() },
+        kind: "api_key",
+        team: None,
+        labels: BTreeMap::new(),
+        used_by: Vec::new(),
+        renewal_note: None,
+        policy: Arc::new(policy),
+        key_id: None,
+        reading: Some(Reading::ExpiresAt(now)),
+        observed_at: Some(now),
+        last_run: Some(now),
+        last_success: None,
+        next_run: Some(now),
+        interval: Duration::from_secs(60),
+        took: Duration::ZERO,
+        http_status: None,
+        failure: Some((FailureReason::Dns, "no such name".to_owned())),
+        probes_total: 1,
+        probe_failures_total: 1,
+        alerts: Vec::new(),
+    };
+    let platform = PlatformStatus {
+        name: "prod".into(),
+        urls: vec!["https://ece.example.org:12443".to_owned()],
+        credentials: 1,
+        clock_skew_seconds: Some(0.0),
+        failures: BTreeMap::from([(FailureReason::Dns, 1)]),
+        alerts: Vec::new(),
+    };
+    let snapshot =
+        Snapshot { credentials: vec![Arc::new(credential)], platforms: vec![Arc::new(platform)] };
+    metrics::render(&snapshot, &telemetry, now, Format::Text).unwrap()
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
+}
+
+/// The YAML blocks of a page.
+fn yaml_blocks(page: &str) -> Vec<String> {
+    let text = read(page);
+    let blocks = text.split("```yaml\n").skip(1);
+    blocks.filter_map(|it| Some(it.split("```").next()?.to_owned())).collect()
 }
 
 /// The code in the first cells of the table rows that open with `prefix`.

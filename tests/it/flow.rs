@@ -23,7 +23,9 @@ fn days(n: i64) -> TimeDelta {
 
 /// What the webhooks said, one `type reason severity` a line, in order.
 fn hooks(world: &World) -> Vec<String> {
-    let word = |json: &serde_json::Value, path: &str| json.pointer(path).unwrap().as_str().unwrap().to_owned();
+    let word = |json: &serde_json::Value, path: &str| {
+        json.pointer(path).unwrap().as_str().unwrap().to_owned()
+    };
     world
         .sink
         .hooks()
@@ -31,7 +33,12 @@ fn hooks(world: &World) -> Vec<String> {
         .filter(|hook| hook.status_answered == Some(200))
         .map(|hook| {
             let json = hook.json().unwrap();
-            format!("{} {} {}", word(&json, "/type"), word(&json, "/data/alert/reason"), word(&json, "/severity"))
+            format!(
+                "{} {} {}",
+                word(&json, "/type"),
+                word(&json, "/data/alert/reason"),
+                word(&json, "/severity")
+            )
         })
         .collect()
 }
@@ -58,10 +65,15 @@ async fn every_step_is_told_once_by_mail_and_webhook_over_restarts() {
     let mut program = world.start().await;
     program.pass(days(6), TimeDelta::hours(12)).await;
     let told = hooks(&world);
-    let steps: Vec<&str> = told.iter().map(String::as_str).filter(|it| !it.contains("repeat")).collect();
+    let steps: Vec<&str> =
+        told.iter().map(String::as_str).filter(|it| !it.contains("repeat")).collect();
     assert_eq!(
         steps,
-        ["credential.expiring new info", "credential.expiring escalated warning", "credential.expiring escalated critical"]
+        [
+            "credential.expiring new info",
+            "credential.expiring escalated warning",
+            "credential.expiring escalated critical"
+        ]
     );
     assert_eq!(told.len(), world.mailbox.mails().len(), "mail and webhook say the same");
 }
@@ -115,7 +127,10 @@ async fn a_revoked_key_is_told_as_rejected_and_its_replacement_as_recovered() {
     let renewed = world.ece.renew("old").unwrap();
     world.write("key-old", &renewed);
     program.pass(TimeDelta::hours(3), TimeDelta::hours(1)).await;
-    assert_eq!(hooks(&world), ["credential.rejected new critical", "credential.recovered recovered critical"]);
+    assert_eq!(
+        hooks(&world),
+        ["credential.rejected new critical", "credential.recovered recovered critical"]
+    );
 }
 
 #[tokio::test]
@@ -132,7 +147,10 @@ async fn a_credential_that_is_no_longer_configured_ends_its_alert_for_those_who_
     program.stop().await;
     let mut program = world.start().await;
     program.step().await;
-    assert_eq!(hooks(&world), ["credential.expiring new critical", "credential.removed removed critical"]);
+    assert_eq!(
+        hooks(&world),
+        ["credential.expiring new critical", "credential.removed removed critical"]
+    );
 }
 
 #[tokio::test]
@@ -156,7 +174,11 @@ async fn a_channel_that_is_dead_for_three_days_delivers_the_newest_state_once() 
 async fn retries_keep_the_id_and_the_bytes() {
     let mut world = world().await;
     world.add("key", Expires::At(start() + days(5)));
-    world.sink.script([Answer::Status(500), Answer::RetryAfter(429, "120".to_owned()), Answer::Reset]);
+    world.sink.script([
+        Answer::Status(500),
+        Answer::RetryAfter(429, "120".to_owned()),
+        Answer::Reset,
+    ]);
     let mut program = world.start().await;
     program.step().await;
     program.pass(TimeDelta::minutes(30), TimeDelta::seconds(20)).await;
@@ -171,7 +193,8 @@ async fn retries_keep_the_id_and_the_bytes() {
 #[tokio::test]
 async fn one_refused_recipient_silences_nobody_else() {
     let mut world = world().await;
-    world.receivers = world.receivers.replace("to: [ops@example.org]", "to: [bad@example.org, ops@example.org]");
+    world.receivers =
+        world.receivers.replace("to: [ops@example.org]", "to: [bad@example.org, ops@example.org]");
     world.mailbox.set_faults([MailFault::RefuseRecipient("bad@example.org".to_owned())]);
     world.add("key", Expires::At(start() + days(5)));
     let mut program = world.start().await;

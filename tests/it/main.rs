@@ -11,4 +11,5 @@ mod probe;
 mod sim;
 mod tidy;
 mod tls;
+mod web;
 mod world;

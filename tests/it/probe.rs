@@ -484,7 +484,7 @@ async fn a_secret_that_is_no_key_is_not_sent_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_used_only_when_configured_and_its_password_is_not_shown() {
+async fn a_configured_proxy_is_used_and_its_password_is_not_shown() {
     let proxy = Coordinator::http(tells).await;
     let mut platform = platform(&["http://ece.invalid:12400".to_owned()]);
     platform.proxy_url = Some(format!("http://user:hunter2@{}", proxy.addr));
@@ -501,6 +501,19 @@ async fn a_proxy_is_used_only_when_configured_and_its_password_is_not_shown() {
 }
 
 #[test]
+fn a_proxy_of_the_environment_is_not_used() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "probe::the_expiry_is_read_from_the_header"])
+        .envs(["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, "http://127.0.0.1:1")))
+        .env_remove("NO_PROXY")
+        .env_remove("no_proxy")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&child.stdout);
+    assert!(output.contains("1 passed"), "{output}");
+}
+
+#[test]
 fn what_cannot_be_used_is_said_when_the_prober_is_made() {
     let base = || platform(&["http://127.0.0.1:1".to_owned()]);
     let mut header = base();
@@ -512,6 +525,7 @@ fn what_cannot_be_used_is_said_when_the_prober_is_made() {
         (header, "http_headers: X Y"),
         (proxy, "proxy_url is not a URL"),
         (url, "cannot be used as a URL"),
+        (platform(&[]), "platform prod has no URL"),
     ];
     for (platform, expected) in cases {
         let error = format!("{:#}", Prober::new(&platform, PATIENCE).err().unwrap());

@@ -15,8 +15,8 @@ use ece_expiry_exporter::metrics::Telemetry;
 use ece_expiry_exporter::monitor::{Monitor, Shared};
 use ece_expiry_exporter::outbox::Outbox;
 use ece_expiry_exporter::sim::{
-    CertificateOptions, Certificates, Clock, Ece, EceOptions, Expires, MailTls, Mailbox, MailboxOptions, SimKey, Sink,
-    SinkOptions,
+    CertificateOptions, Certificates, Clock, Ece, EceOptions, Expires, MailTls, Mailbox,
+    MailboxOptions, SimKey, Sink, SinkOptions,
 };
 use ece_expiry_exporter::status::Board;
 use ece_expiry_exporter::store::Store;
@@ -55,9 +55,13 @@ impl World {
     pub async fn new() -> Self {
         let certificates = Certificates::make(&CertificateOptions::default()).unwrap();
         let clock = Clock::default();
-        let ece = Ece::start(EceOptions { tls: Some(certificates.clone()), clock: clock.clone(), ..Default::default() })
-            .await
-            .unwrap();
+        let ece = Ece::start(EceOptions {
+            tls: Some(certificates.clone()),
+            clock: clock.clone(),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
         let mailbox = Mailbox::start(MailboxOptions {
             tls: MailTls::StartTls(certificates.clone()),
             login: Some(("ece".to_owned(), "smtp-password-CANARY".to_owned())),
@@ -66,7 +70,8 @@ impl World {
         })
         .await
         .unwrap();
-        let sink = Sink::start(SinkOptions { clock: clock.clone(), ..Default::default() }).await.unwrap();
+        let sink =
+            Sink::start(SinkOptions { clock: clock.clone(), ..Default::default() }).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let world = Self {
             receivers: format!(
@@ -88,7 +93,10 @@ impl World {
         };
         world.write("ca.pem", world.certificates.ca_pem());
         world.write("smtp-password", "smtp-password-CANARY");
-        world.write("hook-url", &format!("{}/hook/url-CANARY", world.sink.url().trim_end_matches('/')));
+        world.write(
+            "hook-url",
+            &format!("{}/hook/url-CANARY", world.sink.url().trim_end_matches('/')),
+        );
         world.write("hook-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
         world
     }
@@ -122,7 +130,9 @@ impl World {
         for name in &self.credentials {
             text += &format!("      - {{name: {name}, api_key_file: key-{name}, team: owners}}\n");
         }
-        text + "route: {receiver: ops, group_wait: 0s}\nstorage: {path: store}\n" + &self.receivers + &self.extra
+        text + "route: {receiver: ops, group_wait: 0s}\nstorage: {path: store}\n"
+            + &self.receivers
+            + &self.extra
     }
 
     pub fn write_config(&self) -> PathBuf {
@@ -132,7 +142,8 @@ impl World {
 
     /// Loads the configuration and opens the store, as a start of the program does.
     pub async fn start(&self) -> Program {
-        let config = Arc::new(Config::load(&self.write_config()).unwrap_or_else(|error| panic!("{error}")));
+        let config =
+            Arc::new(Config::load(&self.write_config()).unwrap_or_else(|error| panic!("{error}")));
         let telemetry = Arc::new(Telemetry::new(now()));
         let store = Store::open(&config.storage_path, now()).unwrap().store;
         let shared = Shared {
@@ -174,7 +185,12 @@ impl Program {
     pub async fn pass(&mut self, span: TimeDelta, every: TimeDelta) {
         let end = now() + span;
         while now() < end {
-            let wake = self.monitor.next_wake(now()).min(now() + every).max(now() + TimeDelta::seconds(1)).min(end);
+            let wake = self
+                .monitor
+                .next_wake(now())
+                .min(now() + every)
+                .max(now() + TimeDelta::seconds(1))
+                .min(end);
             NOW.set(wake.timestamp_millis());
             self.clock.set(wake);
             self.step().await;
@@ -226,10 +242,13 @@ impl Binary {
         let from = self.log_text().len().min(0);
         let text = wait("the program to listen", || {
             let text = self.log_text()[from..].to_owned();
-            text.rfind(mark).filter(|_| text.ends_with('\n')).map(|at| text[at + mark.len()..].to_owned())
+            text.rfind(mark)
+                .filter(|_| text.ends_with('\n'))
+                .map(|at| text[at + mark.len()..].to_owned())
         })
         .await;
-        let address: String = text.chars().take_while(|it| !it.is_whitespace() && *it != '"').collect();
+        let address: String =
+            text.chars().take_while(|it| !it.is_whitespace() && *it != '"').collect();
         self.url = format!("http://{address}");
         self
     }
@@ -243,7 +262,10 @@ impl Binary {
     }
 
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success(), "cannot send {name}");
     }
 
@@ -291,7 +313,10 @@ pub async fn fetch(url: &str) -> (u16, String) {
 pub async fn request(method: reqwest::Method, url: &str) -> (u16, String) {
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(
-            ece_expiry_exporter::tls::client_config(&ece_expiry_exporter::config::TlsConfig::default()).unwrap(),
+            ece_expiry_exporter::tls::client_config(
+                &ece_expiry_exporter::config::TlsConfig::default(),
+            )
+            .unwrap(),
         )
         .no_proxy()
         .timeout(PATIENCE)

@@ -1,3 +1,5 @@
+//! What answers mean, told as tables of status, codes and bodies.
+
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 

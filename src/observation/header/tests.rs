@@ -1,3 +1,5 @@
+//! Forms of the header, each with what is read of it, and properties that hold for any text.
+
 use chrono::{FixedOffset, SecondsFormat};
 use proptest::prelude::*;
 

@@ -221,3 +221,86 @@ impl Moment {
         Self { at: words::instant(at), relative: words::relative(at, now) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::config::{CredentialId, Policy, Repeat, Step};
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_496_400, 0).unwrap()
+    }
+
+    fn status(reading: Option<Reading>, reason: Option<FailureReason>) -> CredentialStatus {
+        let step =
+            |days: u64, severity| Step { before: Duration::from_secs(days * 86_400), severity };
+        let steps = vec![
+            step(30, Severity::Info),
+            step(14, Severity::Warning),
+            step(7, Severity::Critical),
+        ];
+        CredentialStatus {
+            id: CredentialId { platform: "prod".into(), name: "ci".into() },
+            kind: "api_key",
+            team: None,
+            labels: BTreeMap::new(),
+            used_by: Vec::new(),
+            renewal_note: None,
+            policy: Arc::new(Policy {
+                steps,
+                never_expires: None,
+                failures_before_alert: 3,
+                repeat: Repeat::default(),
+            }),
+            key_id: None,
+            reading,
+            observed_at: None,
+            last_run: reading.is_some().then(now).or(reason.map(|_| now())),
+            last_success: None,
+            next_run: None,
+            interval: Duration::from_secs(900),
+            took: Duration::ZERO,
+            http_status: None,
+            failure: reason.map(|it| (it, "a sentence".to_owned())),
+            probes_total: 1,
+            probe_failures_total: 0,
+            alerts: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_state_has_one_word_and_a_place() {
+        use FailureReason::{Connect, Forbidden, HeaderMissing, Unauthorized};
+        let days = |days| Some(Reading::ExpiresAt(now() + TimeDelta::days(days)));
+        let cases = [
+            (days(-1), Some(Unauthorized), State::Expired),
+            (days(0), None, State::Expired),
+            (days(60), Some(Unauthorized), State::Rejected),
+            (None, Some(Unauthorized), State::Rejected),
+            (Some(Reading::Never), Some(Unauthorized), State::Rejected),
+            (days(7), None, State::Critical),
+            (days(7), Some(Forbidden), State::Critical),
+            (days(8), None, State::Warning),
+            (days(20), None, State::Info),
+            (days(25), Some(Forbidden), State::Forbidden),
+            (days(40), Some(Connect), State::Valid),
+            (None, Some(HeaderMissing), State::Unknown),
+            (None, None, State::Waiting),
+            (Some(Reading::Never), None, State::Never),
+        ];
+        let mut places = Vec::new();
+        for (reading, reason, expected) in cases {
+            let status = status(reading, reason);
+            let state = State::of(&status, now());
+            assert_eq!(state, expected, "{reading:?} {reason:?}");
+            places.push(urgency(state, &status));
+        }
+        assert!(places.is_sorted(), "the cases stand in the order of the page: {places:?}");
+    }
+}

@@ -108,13 +108,14 @@ pub fn order(order: &Order, path: &str, text: &str) -> Vec<String> {
     };
     let mut complaints = Vec::new();
     for Path { segments, at, used } in source.paths() {
-        let line = source.line(at);
         if reaches_root_by_super(&source, path, &segments, at) {
+            let line = source.line(at);
             complaints.push(format!("{path}:{line}: write crate:: instead of super::"));
         }
         if segments[0] != "crate" || segments.len() == 1 && !used {
             continue;
         }
+        let line = source.line(at);
         let Some(other) = segments.get(1) else {
             complaints.push(format!("{path}:{line}: name the module, not the crate"));
             continue;
@@ -145,9 +146,12 @@ fn only_modules(path: &str, source: &Source) -> Vec<String> {
 fn reaches_root_by_super(source: &Source, path: &str, segments: &[String], at: usize) -> bool {
     let supers =
         segments.iter().skip_while(|it| *it == "self").take_while(|it| *it == "super").count();
+    if supers == 0 {
+        return false;
+    }
     let inline = source.inline_modules().iter().filter(|it| it.span.contains(&at)).count();
     let depth = path.matches('/').count() + inline;
-    0 < supers && depth <= supers
+    depth <= supers
 }
 
 /// Pure modules stay pure.
