@@ -247,7 +247,7 @@ fn a_renewal_is_announced_with_both_dates_and_starts_a_new_life() {
             day 1: renewed ECECredentialExpiring warning (step 14d, generation 1), was day 10
             day 70: new ECECredentialExpiring info (step 30d, generation 2)
             day 72: renewed ECECredentialExpiring info (step 30d, generation 2), was day 100
-            day 74: new ECECredentialNeverExpires info
+            day 73: new ECECredentialNeverExpires info
         "#]],
     );
 }
@@ -353,8 +353,8 @@ fn a_credential_that_fails_alone_is_unknown() {
         &[missing(0), missing(10), missing(20), missing(30), (40, Seen::Never)],
         expect![[r#"
             day 0 +0h20: new ECECredentialExpiryUnknown warning
-            day 0 +0h40: new ECECredentialNeverExpires info
             day 0 +0h40: recovered ECECredentialExpiryUnknown warning
+            day 0 +0h40: new ECECredentialNeverExpires info
         "#]],
     );
     // Behind a failing coordinator while others get answers.

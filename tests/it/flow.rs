@@ -242,3 +242,15 @@ async fn alerts_that_are_due_together_come_in_one_mail_and_a_webhook_each() {
     }
     assert_eq!(ids.len(), 4);
 }
+#[tokio::test]
+async fn debug_me() {
+    let telemetry = std::sync::Arc::new(ece_expiry_exporter::metrics::Telemetry::new(start()));
+    ece_expiry_exporter::app::logging::start(tracing_subscriber::filter::LevelFilter::DEBUG, ece_expiry_exporter::app::logging::Format::Plain, telemetry);
+    let mut world = world().await;
+    world.add("terraform", Expires::At(start() + days(20)));
+    let mut program = world.start().await;
+    program.step().await;
+    println!("{:?}", hooks(&world));
+    program.pass(TimeDelta::minutes(10), TimeDelta::seconds(20)).await;
+    println!("{:?}", hooks(&world));
+}
