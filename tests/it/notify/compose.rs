@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use ece_expiry_exporter::alert::{AlertName, Reason};
 use ece_expiry_exporter::config::{SecretSource, Severity, SmtpEncryption};
-use ece_expiry_exporter::delivery::Notice;
+use ece_expiry_exporter::delivery::{Notice, NoticeProbe};
 use ece_expiry_exporter::notify::{Channel, compose};
 use expect_test::{ExpectFile, expect_file};
 use mail_parser::{Message, MessageParser};
@@ -106,7 +106,10 @@ fn every_subject_begins_with_platform_and_severity() {
             };
             let bytes = mail(&[notice]);
             let label = format!("{} {}", alert.label(), reason.label());
-            subjects.push_str(&format!("{label:<40} {}\n", parse(&bytes).subject().unwrap()));
+            subjects += &label;
+            subjects += &" ".repeat(41 - label.len());
+            subjects += parse(&bytes).subject().unwrap();
+            subjects += "\n";
         }
     }
     expect_file!["golden/subjects.txt"].assert_eq(&subjects);
@@ -268,7 +271,7 @@ fn every_payload_keeps_the_contract() {
         }
     }
     let mut bare = notice(AlertName::CredentialExpiryUnknown, Reason::New, Severity::Warning);
-    bare.probe = Default::default();
+    bare.probe = NoticeProbe::default();
     bare.next_repeat = None;
     let empty = credential(&mut bare);
     (empty.key_id, empty.team, empty.renewal_note) = (None, None, None);

@@ -8,6 +8,7 @@ use ece_expiry_exporter::config::{SecretSource, WebhookConfig};
 use ece_expiry_exporter::delivery::{Accepted, Integration, SendError};
 use ece_expiry_exporter::notify::Sender;
 use ece_expiry_exporter::notify::webhook::answer;
+use ece_expiry_exporter::time;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -200,7 +201,7 @@ async fn the_id_stays_the_same_over_attempts() {
 
 #[tokio::test]
 async fn an_overloaded_receiver_is_tried_again_when_it_says() {
-    let later = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(600));
+    let later = httpdate::fmt_http_date((time::now() + Duration::from_secs(600)).into());
     for (line, header, wait) in [
         ("408 Request Timeout", String::new(), None),
         ("425 Too Early", "Retry-After: 7\r\n".to_owned(), Some(7..=7)),
