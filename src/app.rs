@@ -106,7 +106,9 @@ pub async fn serve(
             ServeOptions::default(),
         ));
     }
-    addresses.iter().for_each(|it| tracing::info!("listening on address={it}"));
+    for address in &addresses {
+        tracing::info!("listening on address={address}");
+    }
     let result = app.run(|| bound(&addresses)).await;
     systemd::notify("STOPPING=1");
     let _ = stop_web.send(true);

@@ -220,12 +220,14 @@ fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
 fn check_config(file: &std::path::Path) -> anyhow::Result<ExitCode> {
     match Config::load(file) {
         Ok(config) => {
+            use std::fmt::Write;
             let mut text = String::new();
             for warning in &config.warnings {
-                text += &format!("warning: {warning}\n");
+                let _ = writeln!(text, "warning: {warning}");
             }
-            text += &format!(
-                "SUCCESS: {} is valid: {} platforms, {} credentials, {} receivers\n",
+            let _ = writeln!(
+                text,
+                "SUCCESS: {} is valid: {} platforms, {} credentials, {} receivers",
                 file.display(),
                 config.platforms.len(),
                 config.credentials().count(),
