@@ -6,6 +6,7 @@ mod coordinator;
 mod docs;
 mod flow;
 mod metrics;
+mod monitor;
 mod notify;
 mod probe;
 mod sim;
