@@ -20,7 +20,8 @@ async fn world(schedule: &str, expires: TimeDelta) -> World {
 
 fn missed(program: &Program) -> u64 {
     let shared = &program.shared;
-    let text = metrics::render(&shared.board.snapshot(), &shared.telemetry, now(), Format::Text).unwrap();
+    let text =
+        metrics::render(&shared.board.snapshot(), &shared.telemetry, now(), Format::Text).unwrap();
     let name = "ece_expiry_exporter_scheduler_missed_runs_total ";
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
 }
@@ -48,7 +49,10 @@ async fn a_step_is_told_at_its_crossing_however_rare_the_probes() {
     let hooks = world.sink.hooks();
     let warning = hooks.iter().find(|it| it.json().unwrap()["severity"] == "warning").unwrap();
     let late = warning.at - (start() + TimeDelta::days(2));
-    assert!((TimeDelta::zero()..TimeDelta::seconds(5)).contains(&late), "told {late} after the crossing");
+    assert!(
+        (TimeDelta::zero()..TimeDelta::seconds(5)).contains(&late),
+        "told {late} after the crossing"
+    );
 }
 
 #[tokio::test]
