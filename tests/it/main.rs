@@ -3,6 +3,8 @@
 
 mod config;
 mod coordinator;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod docs;
 mod flow;
 mod metrics;

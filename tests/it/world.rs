@@ -20,6 +20,7 @@ use ece_expiry_exporter::sim::{
 };
 use ece_expiry_exporter::status::Board;
 use ece_expiry_exporter::store::Store;
+use ece_expiry_exporter::time;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -212,6 +213,8 @@ pub struct Binary {
     child: Child,
     pub url: String,
     log: PathBuf,
+    /// How much of the log is of earlier starts.
+    log_before: usize,
 }
 
 impl Binary {
@@ -224,6 +227,7 @@ impl Binary {
     pub fn spawn(world: &World, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let config = world.write_config();
         let log = world.path("log");
+        let log_before = std::fs::read(&log).map_or(0, |text| text.len());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
             .arg(format!("--config.file={}", config.display()))
@@ -234,14 +238,13 @@ impl Binary {
             .stderr(file)
             .spawn()
             .unwrap();
-        Self { child, url: String::new(), log }
+        Self { child, url: String::new(), log, log_before }
     }
 
     async fn listening(mut self) -> Self {
         let mark = "listening on address=";
-        let from = self.log_text().len().min(0);
         let text = wait("the program to listen", || {
-            let text = self.log_text()[from..].to_owned();
+            let text = self.log_text();
             text.rfind(mark)
                 .filter(|_| text.ends_with('\n'))
                 .map(|at| text[at + mark.len()..].to_owned())
@@ -253,8 +256,10 @@ impl Binary {
         self
     }
 
+    /// What this start has logged.
     pub fn log_text(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log[self.log_before..]).into_owned()
     }
 
     pub async fn get(&self, path: &str) -> String {
@@ -267,6 +272,36 @@ impl Binary {
             .status()
             .unwrap();
         assert!(sent.success(), "cannot send {name}");
+    }
+
+    /// How many notifications wait, by the metrics: one number for each kind of channel.
+    pub async fn pending(&self) -> Vec<f64> {
+        let metrics = self.get("/metrics").await;
+        metrics
+            .lines()
+            .filter(|line| line.starts_with("ece_expiry_exporter_notifications_pending{"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+            .collect()
+    }
+
+    /// Probes every credential of the world and waits until nothing is owed any more; then stops the program, and
+    /// makes sure in its ledger.
+    pub async fn rest(mut self, world: &World) {
+        for name in &world.credentials {
+            let url = format!("{}/probe?platform=prod&credential={name}", self.url);
+            assert_eq!(fetch(&url).await.0, 200, "{}", self.log_text());
+        }
+        wait_until("every notification to be delivered", async || {
+            self.get("/-/ready").await.contains("is Ready") && self.pending().await == [0.0, 0.0]
+        })
+        .await;
+        self.signal("TERM");
+        let ended = self.ended().await;
+        assert_eq!(ended.code(), Some(0), "{}", self.log_text());
+        let store = Store::open(&world.path("store"), time::now()).unwrap().store;
+        let owed = store.backlog().await.unwrap().pending;
+        assert!(owed.is_empty(), "still owed: {owed:?}");
+        store.close().await;
     }
 
     /// Waits for the end of the process.
