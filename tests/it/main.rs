@@ -11,6 +11,7 @@ mod metrics;
 mod notify;
 mod probe;
 mod sim;
+mod store;
 mod tidy;
 mod tls;
 mod web;
