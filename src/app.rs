@@ -98,18 +98,23 @@ pub async fn serve(
     let (stop_web, web_stop) = watch::channel(false);
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let mut servers = tokio::task::JoinSet::new();
-    for listener in listeners {
-        servers.spawn(web::serve(
-            listener,
-            web::router(app.web.clone()),
-            web_stop.clone(),
-            ServeOptions::default(),
-        ));
-    }
-    for address in &addresses {
-        tracing::info!("listening on address={address}");
-    }
-    let result = app.run(|| bound(&addresses)).await;
+    let web = app.web.clone();
+    // Who connects meanwhile waits: an answer before the first view would say that nothing is configured.
+    let serving = || {
+        for listener in listeners {
+            servers.spawn(web::serve(
+                listener,
+                web::router(web.clone()),
+                web_stop.clone(),
+                ServeOptions::default(),
+            ));
+        }
+        for address in &addresses {
+            tracing::info!("listening on address={address}");
+        }
+        bound(&addresses);
+    };
+    let result = app.run(serving).await;
     systemd::notify("STOPPING=1");
     let _ = stop_web.send(true);
     while servers.join_next().await.is_some() {}
@@ -203,13 +208,13 @@ impl App {
         Ok(Self { options, config, shared, web, reloads, probes: Some(probes) })
     }
 
-    async fn run(&mut self, bound: impl FnOnce()) -> anyhow::Result<()> {
+    async fn run(&mut self, serving: impl FnOnce()) -> anyhow::Result<()> {
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
         let mut loops = self.start(self.config.clone()).await?;
+        serving();
         systemd::notify("READY=1");
-        bound();
         let watchdog = tokio::spawn(systemd::watchdog(self.shared.telemetry.clone()));
         let result = loop {
             let next = tokio::select! {

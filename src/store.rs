@@ -10,7 +10,7 @@ mod row;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -33,6 +33,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug, Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    /// Why the disk was left for memory, until a batch has told it.
+    left: Arc<Mutex<Option<String>>>,
     /// Its other end is dropped after the file.
     open: watch::Receiver<()>,
 }
@@ -73,7 +75,7 @@ pub struct Waiting {
 pub enum Recorded {
     /// On disk, for good.
     OnDisk,
-    /// In memory only; with the reason when this batch was the first.
+    /// In memory only; with the reason when this batch is the first since the disk was left.
     InMemory(Option<String>),
 }
 
@@ -128,12 +130,12 @@ impl Store {
                 drop(closed);
             })
             .context("cannot start the thread of the store")?;
-        Ok(Self { jobs, open })
+        Ok(Self { jobs, left: Arc::default(), open })
     }
 
     /// Lets go of the store and waits until its file is closed; other clones must be gone, or will go.
     pub async fn close(self) {
-        let Self { jobs, mut open } = self;
+        let Self { jobs, mut open, .. } = self;
         drop(jobs);
         // An error is the end of the sender, which the thread drops after the file.
         while open.changed().await.is_ok() {}
@@ -149,6 +151,26 @@ impl Store {
         answer.await.context("the store stopped while it worked")?
     }
 
+    /// Work that writes. A disk that no longer takes writes is left for memory, so that people are told all the same.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Connection) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let left = self.left.clone();
+        self.call(move |connection| match work(connection) {
+            // Better told and forgotten at the next start than not told.
+            Err(error) if open::is_about_place(&error) && is_on_disk(connection) => {
+                let why = format!("{error:#}");
+                tracing::error!("the store no longer takes writes, going on in memory: {why}");
+                open::move_to_memory(connection)?;
+                *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                work(connection)
+            }
+            result => result,
+        })
+        .await
+    }
+
     /// Everything that is remembered.
     ///
     /// # Errors
@@ -160,24 +182,23 @@ impl Store {
     /// Writes states and what is owed because of them, in one transaction. A fact that is already owed to a target is
     /// not owed twice; an end is owed only to targets that were told, or may have been.
     ///
-    /// A disk that no longer takes writes is left for memory, so that people are told all the same.
-    ///
     /// # Errors
     /// Nothing of the batch is written.
     pub async fn record(&self, batch: Batch, now: DateTime<Utc>) -> anyhow::Result<Recorded> {
-        self.call(move |connection| match record(connection, &batch, now) {
-            Ok(()) if connection.path().is_none_or(str::is_empty) => Ok(Recorded::InMemory(None)),
-            Ok(()) => Ok(Recorded::OnDisk),
-            // Better told and forgotten at the next start than not told.
-            Err(error) if open::is_about_place(&error) => {
-                open::move_to_memory(connection)?;
+        let on_disk = self
+            .write(move |connection| {
                 record(connection, &batch, now)?;
-                Ok(Recorded::InMemory(Some(format!("{error:#}"))))
+                Ok(is_on_disk(connection))
+            })
+            .await
+            .context("cannot record")?;
+        Ok(match on_disk {
+            true => Recorded::OnDisk,
+            false => {
+                let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+                Recorded::InMemory(left.take())
             }
-            Err(error) => Err(error),
         })
-        .await
-        .context("cannot record")
     }
 
     /// Makes due again what was taken and never finished: by a process that died, or by workers that were stopped.
@@ -186,7 +207,7 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub async fn recover(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        self.call(move |connection| ledger::recover(connection, now)).await
+        self.write(move |connection| ledger::recover(connection, now)).await
     }
 
     /// Forgets every subject that `keep` does not name (`platform/credential` or `platform`), and owes the end of its
@@ -199,7 +220,7 @@ impl Store {
         keep: Vec<String>,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Vec<String>> {
-        self.call(move |connection| ledger::forget_others(connection, &keep, now)).await
+        self.write(move |connection| ledger::forget_others(connection, &keep, now)).await
     }
 
     /// Notices that are to be composed now, oldest first.
@@ -219,7 +240,7 @@ impl Store {
     /// # Errors
     /// The file cannot be written; nothing is composed.
     pub async fn composed(&self, parcels: Vec<(Parcel, Vec<i64>)>) -> anyhow::Result<()> {
-        self.call(move |connection| ledger::composed(connection, &parcels)).await
+        self.write(move |connection| ledger::composed(connection, &parcels)).await
     }
 
     /// Takes due messages for targets that `busy` does not name, oldest first, at most `each` per channel, and counts an
@@ -234,7 +255,7 @@ impl Store {
         lease: Duration,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Vec<Parcel>> {
-        self.call(move |connection| ledger::claim(connection, &busy, each, lease, now)).await
+        self.write(move |connection| ledger::claim(connection, &busy, each, lease, now)).await
     }
 
     /// Writes what became of an attempt.
@@ -249,7 +270,7 @@ impl Store {
         took: Duration,
         now: DateTime<Utc>,
     ) -> anyhow::Result<()> {
-        self.call(move |connection| ledger::finish(connection, &id, attempt, &outcome, took, now))
+        self.write(move |connection| ledger::finish(connection, &id, attempt, &outcome, took, now))
             .await
     }
 
@@ -260,6 +281,10 @@ impl Store {
     pub async fn backlog(&self) -> anyhow::Result<Backlog> {
         self.call(ledger::backlog).await
     }
+}
+
+fn is_on_disk(connection: &Connection) -> bool {
+    connection.path().is_some_and(|path| !path.is_empty())
 }
 
 fn load(connection: &Connection) -> anyhow::Result<Remembered> {

@@ -115,7 +115,7 @@ fn memory(folder: &Path, why: String) -> anyhow::Result<Opened> {
     let source = folder.join("store.db");
     if source.exists() {
         // A file that cannot be read either leaves the memory as it is.
-        let _ = copy(&connection, &format!("file:{}?mode=ro&immutable=1", source.display()));
+        let _ = copy(&connection, &uri(&source.display().to_string(), "mode=ro&immutable=1"));
     }
     Ok(Opened { store: Store::start(connection, None)?, health: Health::MemoryOnly { why } })
 }
@@ -127,8 +127,7 @@ pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<()> 
         .map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
     if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
         // The old connection stays open meanwhile, so what its log holds is read as well.
-        let uri = format!("file:{path}?mode=ro");
-        if let Err(error) = copy(&memory, &uri) {
+        if let Err(error) = copy(&memory, &uri(path, "mode=ro")) {
             tracing::error!("the store cannot be read either, alerts may be told again: {error}");
         }
     }
@@ -159,6 +158,12 @@ pub(super) fn is_about_place(error: &anyhow::Error) -> bool {
         })
 }
 
+/// The URI of a file, whatever characters its path has.
+fn uri(path: &str, query: &str) -> String {
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("file:{path}?{query}")
+}
+
 fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
     connection.execute("ATTACH DATABASE ?1 AS disk", [uri])?;
     connection.execute_batch(
@@ -170,10 +175,16 @@ fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
     )
 }
 
+/// A file that SQLite keeps beside the store.
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 fn set_aside(file: &Path, aside: &Path) -> std::io::Result<()> {
     for suffix in ["-wal", "-shm"] {
-        let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
-        match std::fs::rename(with(file), with(aside)) {
+        match std::fs::rename(beside(file, suffix), beside(aside, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -195,11 +206,26 @@ fn connect(file: &Path, now: DateTime<Utc>) -> Result<Connection, Unusable> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> Result<Connection, Error> {
+        // With a log beside it, the file may end anywhere: the log has the rest.
+        let has_log = ["-wal", "-journal"].iter().any(|it| beside(file, it).exists());
         let mut connection = Connection::open_with_flags(file, flags)?;
+        if !has_log {
+            check_length(file, &connection)?;
+        }
         prepare(&mut connection, now)?;
         Ok(connection)
     };
     open().map_err(unusable)
+}
+
+/// SQLite reads a page that was cut as if zeros followed, and takes a file without a whole one for a new store.
+fn check_length(file: &Path, connection: &Connection) -> Result<(), Error> {
+    let length = std::fs::metadata(file).map_or(0, |it| it.len());
+    let page: u32 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+    if length.is_multiple_of(u64::from(page)) {
+        return Ok(());
+    }
+    Err(Error::Content(format!("the file is cut short: {length} bytes are not whole pages")))
 }
 
 fn unusable(error: Error) -> Unusable {

@@ -12,6 +12,7 @@ mod monitor;
 mod notify;
 mod probe;
 mod sim;
+mod store;
 mod tidy;
 mod tls;
 mod web;

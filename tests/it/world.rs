@@ -225,11 +225,24 @@ impl Binary {
     }
 
     pub fn spawn(world: &World, flags: &[&str], env: &[(&str, &str)]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"));
+        Self::spawn_as(program, world, flags, env)
+    }
+
+    /// Starts `serve` where no file can be longer than so many KiB, and waits until it listens.
+    pub async fn serve_on_full_disk(world: &World, file_kib_max: u32) -> Self {
+        let mut program = Command::new("bash");
+        let limits = format!("trap '' XFSZ; ulimit -f {file_kib_max}; exec \"$0\" \"$@\"");
+        program.args(["-c", &limits, env!("CARGO_BIN_EXE_ece-expiry-exporter")]);
+        Self::spawn_as(program, world, &[], &[]).listening().await
+    }
+
+    fn spawn_as(mut program: Command, world: &World, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let config = world.write_config();
         let log = world.path("log");
         let log_before = std::fs::read(&log).map_or(0, |text| text.len());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
+        let child = program
             .arg(format!("--config.file={}", config.display()))
             .args(["--web.listen-address=127.0.0.1:0", "--log.level=debug"])
             .args(flags)
