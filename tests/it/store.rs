@@ -436,6 +436,19 @@ async fn a_disk_that_fills_up_is_said_and_every_step_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_disk_that_fills_up_between_any_two_writes_delays_no_alert() {
+    for kib in (56..112).step_by(8) {
+        let world = world().await;
+        let binary = Binary::serve_on_full_disk(&world, kib).await;
+        wait_until(&format!("the alert, with {kib} KiB"), async || {
+            let told = (world.sink.hooks().len(), world.mailbox.mails().len());
+            told == (1, 1) && binary.pending().await == [0.0, 0.0]
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_second_program_on_the_same_store_ends_with_a_clear_error() {
     let world = world().await;
     let _first = Binary::serve(&world, &[], &[]).await;
