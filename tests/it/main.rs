@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod cli;
 mod config;
 mod coordinator;
 mod docs;
@@ -8,6 +9,9 @@ mod flow;
 mod metrics;
 mod notify;
 mod probe;
+mod prometheus;
+mod secrets;
+mod serve;
 mod sim;
 mod tidy;
 mod tls;
