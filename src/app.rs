@@ -271,7 +271,9 @@ impl App {
         let now = time::now();
         let Shared { store, telemetry, owed, .. } = self.shared.clone();
         let outbox = Outbox::new(config.clone(), store, telemetry, origin(&config), now).await?;
-        let monitor = Monitor::new(config, self.shared.clone(), now).await?;
+        let mut monitor = Monitor::new(config, self.shared.clone(), now).await?;
+        // What time alone has called for meanwhile takes the place of what still waits, before that is sent.
+        monitor.tick(now).await;
         let (stop, stopped) = watch::channel(false);
         let mut probes = self.probes.take().context("the monitor that ran before did not end")?;
         let outbox = tokio::spawn(outbox.run(owed, stopped.clone()));

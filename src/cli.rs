@@ -234,15 +234,19 @@ fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
 fn check_config(file: &std::path::Path) -> anyhow::Result<ExitCode> {
     match Config::load(file) {
         Ok(config) => {
-            let warnings = config.warnings.iter().map(|it| format!("warning: {it}\n"));
-            let text = warnings.collect::<String>()
-                + &format!(
-                    "SUCCESS: {} is valid: {} platforms, {} credentials, {} receivers\n",
-                    file.display(),
-                    config.platforms.len(),
-                    config.credentials().count(),
-                    config.receivers.len()
-                );
+            use std::fmt::Write;
+            let mut text = String::new();
+            for warning in &config.warnings {
+                let _ = writeln!(text, "warning: {warning}");
+            }
+            let _ = writeln!(
+                text,
+                "SUCCESS: {} is valid: {} platforms, {} credentials, {} receivers",
+                file.display(),
+                config.platforms.len(),
+                config.credentials().count(),
+                config.receivers.len()
+            );
             say(&text)
         }
         Err(errors) => {

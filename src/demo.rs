@@ -32,7 +32,7 @@ const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(60);
 #[derive(Debug)]
 pub struct Demo {
     ece: Ece,
-    /// A coordinator of the second platform that answers nothing but 502.
+    /// The second platform, which answers nothing but 502.
     broken: Ece,
     mailbox: Mailbox,
     sink: Sink,
@@ -123,7 +123,7 @@ impl Demo {
                 .await?;
         let sink = Sink::start(SinkOptions::default()).await?;
         let desk = Desk::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &mailbox, &sink).await?;
-        let demo = Self { ece, broken: broken, mailbox, sink, desk, folder };
+        let demo = Self { ece, broken, mailbox, sink, desk, folder };
         demo.write("ca.pem", certificates.ca_pem())?;
         demo.write("smtp-password", "demo-password")?;
         demo.write("hook-url", &format!("{}/hook", demo.sink.url().trim_end_matches('/')))?;

@@ -90,11 +90,14 @@ pub enum Outcome {
     Untried(DateTime<Utc>),
 }
 
+/// A kind of channel of a receiver, as metrics count by it.
+type ChannelKey = (Arc<str>, Integration);
+
 /// The state of the outbox for metrics: per receiver and integration, how many messages wait and since when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Waiting messages and the time of the oldest.
-    pub pending: BTreeMap<(Arc<str>, Integration), (u64, Option<DateTime<Utc>>)>,
+    pub pending: BTreeMap<ChannelKey, (u64, Option<DateTime<Utc>>)>,
     /// Messages given up.
     pub dead: u64,
     /// When something is next due.
@@ -255,7 +258,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub async fn backlog(&self) -> anyhow::Result<Backlog> {
-        self.call(|connection| ledger::backlog(connection)).await
+        self.call(ledger::backlog).await
     }
 }
 

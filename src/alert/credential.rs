@@ -123,7 +123,7 @@ pub fn wake_at(policy: &Policy, state: &State) -> Option<DateTime<Utc>> {
     let repeats = state.firing().filter_map(|firing| firing.repeat_at(&policy.repeat));
     let crossing = match state.reading {
         Some(Reading::ExpiresAt(at)) if !is_rejected(state) => {
-            let reached = state.lifetime.as_ref().map_or(i64::MAX, |firing| rank(firing));
+            let reached = state.lifetime.as_ref().map_or(i64::MAX, rank);
             let steps = policy.steps.iter().map(|step| step.before);
             // Longest first, so the first step below the one reached is the next to be crossed; the expiry is last.
             steps

@@ -146,6 +146,7 @@ fn day(at: DateTime<Utc>) -> String {
 }
 
 /// Runs a story, one `day: what` a line, and compares what people are told.
+#[expect(clippy::needless_pass_by_value, reason = "the expectation stands in the call")]
 fn check(repeat: Repeat, story: &[(i64, Seen)], told: Expect) {
     let mut watched = Watched::new(policy(repeat));
     for (at, seen) in story {

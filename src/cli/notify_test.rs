@@ -39,7 +39,7 @@ pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
     let notice = notice(Subject::Credential(platform, credential, &State::default()), &event);
     let sender = Sender::new(config.clone())?;
     let mut code = ExitCode::SUCCESS;
-    let mut text = String::new();
+    let mut answers = String::new();
     runtime()?.block_on(async {
         for target in targets(&config, [name]) {
             let Some(channel) = notify::channel(&config, &target) else { continue };
@@ -54,15 +54,15 @@ pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
             )?;
             let parcel = Parcel { id, target: target.clone(), body, attempts: 1, created_at: now };
             match sender.send(&parcel).await {
-                Ok(Accepted(answer)) => writeln!(text, "ok      {target}: {answer}")?,
+                Ok(Accepted(answer)) => writeln!(answers, "ok      {target}: {answer}")?,
                 Err(SendError::Retry { why, .. } | SendError::GiveUp { why }) => {
                     code = ExitCode::FAILURE;
-                    writeln!(text, "FAILED  {target}: {why}")?;
+                    writeln!(answers, "FAILED  {target}: {why}")?;
                 }
             }
         }
         anyhow::Ok(())
     })?;
-    say(&text)?;
+    say(&answers)?;
     Ok(code)
 }

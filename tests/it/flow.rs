@@ -23,7 +23,7 @@ fn days(n: i64) -> TimeDelta {
 
 /// What the webhooks said, one `type reason severity` a line, in order.
 fn hooks(world: &World) -> Vec<String> {
-    let word = |json: &serde_json::Value, path: &str| {
+    let field = |json: &serde_json::Value, path: &str| {
         json.pointer(path).unwrap().as_str().unwrap().to_owned()
     };
     world
@@ -35,9 +35,9 @@ fn hooks(world: &World) -> Vec<String> {
             let json = hook.json().unwrap();
             format!(
                 "{} {} {}",
-                word(&json, "/type"),
-                word(&json, "/data/alert/reason"),
-                word(&json, "/severity")
+                field(&json, "/type"),
+                field(&json, "/data/alert/reason"),
+                field(&json, "/severity")
             )
         })
         .collect()

@@ -4,9 +4,12 @@
 mod cli;
 mod config;
 mod coordinator;
+#[cfg(feature = "failpoints")]
+mod crash;
 mod docs;
 mod flow;
 mod metrics;
+mod monitor;
 mod notify;
 mod probe;
 mod prometheus;

@@ -90,11 +90,22 @@ async fn world() -> (World, Vec<Canary>) {
 async fn live(world: &mut World, places: &mut Vec<Place>) {
     let flags = ["--web.enable-lifecycle"];
     let mut binary = Binary::serve(world, &flags, &[]).await;
-    world.sink.script([
-        Answer::Body(500, "no".to_owned()),
-        Answer::Redirect("http://127.0.0.1:9/elsewhere".to_owned()),
-    ]);
+    wait_until("both channels to have told an alert", async || {
+        !world.mailbox.mails().is_empty() && !world.sink.hooks().is_empty()
+    })
+    .await;
+    world.sink.set_default(Answer::Body(500, "no".to_owned()));
     world.mailbox.set_faults([MailFault::RefuseAuth]);
+    world.add("second", Expires::At(time::now() + TimeDelta::days(3)));
+    world.write_config();
+    assert_eq!(binary.reload().await.0, 200);
+    wait_until("both channels to have failed", async || {
+        let log = binary.log_text();
+        let failed =
+            |channel| log.lines().any(|it| it.contains("cannot deliver") && it.contains(channel));
+        failed("ops/email") && failed("ops/webhook")
+    })
+    .await;
     let trusted = world.certificates.clone();
     for fault in [
         Fault::None,
@@ -114,11 +125,6 @@ async fn live(world: &mut World, places: &mut Vec<Place>) {
     assert!(tls.contains("reason=\"tls\"} 1"), "{tls}");
     places.push(place("/probe at foreign TLS", tls));
     world.ece.set_certificates(trusted);
-    wait_until("both channels to have failed", async || {
-        let log = binary.log_text();
-        log.contains("500") && log.contains("ops/email") && world.sink.hooks().len() > 1
-    })
-    .await;
 
     world.extra = "colour: red\n".into();
     world.write_config();
@@ -192,7 +198,12 @@ async fn no_secret_comes_out_anywhere() {
     let db = places.iter().filter(|it| it.name.contains("/store/")).count();
     assert!(db >= 2, "database and journal are searched");
 
-    for answer in [Answer::Status(200), Answer::Status(500), Answer::Redirect(world.sink.url())] {
+    for answer in [
+        Answer::Status(200),
+        Answer::Status(301),
+        Answer::Status(500),
+        Answer::Redirect(world.sink.url()),
+    ] {
         world.sink.set_default(answer);
         places.push(command(&world, &["notify-test", "ops"]).await);
     }

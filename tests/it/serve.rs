@@ -121,7 +121,7 @@ async fn a_bad_reload_leaves_the_old_one_running_and_says_so_until_a_good_one() 
 async fn thirty_reloads_under_fire_lose_nothing_and_double_nothing() {
     let mut world = World::new().await;
     world.add("watched-00", Expires::At(in_days(3)));
-    let mut binary = Binary::serve(&world, &["--web.enable-lifecycle"], &[]).await;
+    let binary = Binary::serve(&world, &["--web.enable-lifecycle"], &[]).await;
     let mut names = BTreeSet::from(["watched-00".to_owned()]);
     for n in 1..=30 {
         let name = format!("watched-{n:02}");
@@ -143,12 +143,7 @@ async fn thirty_reloads_under_fire_lose_nothing_and_double_nothing() {
         }
         facts
     };
-    wait_until("everything to be told", async || {
-        hooked().len() == names.len() && names.iter().all(|it| mailed(it) > 0)
-    })
-    .await;
-    binary.signal("TERM");
-    assert_eq!(binary.ended().await.code(), Some(0));
+    binary.rest(&world).await;
     let facts = hooked();
     assert_eq!(facts.keys().cloned().collect::<BTreeSet<_>>(), names);
     assert!(facts.values().all(|ids| ids.len() == 1), "one message for each fact: {facts:?}");

@@ -218,8 +218,8 @@ pub struct Binary {
     child: Child,
     pub url: String,
     log: PathBuf,
-    /// Where this process begins in the log, which outlives it.
-    log_from: usize,
+    /// How much of the log is of earlier starts.
+    log_before: usize,
 }
 
 impl Binary {
@@ -232,8 +232,8 @@ impl Binary {
     pub fn spawn(world: &World, flags: &[&str], env: &[(&str, &str)]) -> Self {
         let config = world.write_config();
         let log = world.path("log");
+        let log_before = std::fs::read(&log).map_or(0, |text| text.len());
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let log_from = std::fs::read(&log).unwrap().len();
         let child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
             .arg(format!("--config.file={}", config.display()))
             .args(["--web.listen-address=127.0.0.1:0", "--log.level=debug"])
@@ -243,7 +243,7 @@ impl Binary {
             .stderr(file)
             .spawn()
             .unwrap();
-        Self { child, url: String::new(), log, log_from }
+        Self { child, url: String::new(), log, log_before }
     }
 
     async fn listening(mut self) -> Self {
@@ -264,10 +264,10 @@ impl Binary {
         self
     }
 
-    /// What this process has logged.
+    /// What this start has logged.
     pub fn log_text(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(log.get(self.log_from..).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&log[self.log_before..]).into_owned()
     }
 
     /// Probes a credential of the platform `prod` now; its metrics.
@@ -292,6 +292,36 @@ impl Binary {
             .status()
             .unwrap();
         assert!(sent.success(), "cannot send {name}");
+    }
+
+    /// How many notifications wait, by the metrics: one number for each kind of channel.
+    pub async fn pending(&self) -> Vec<f64> {
+        let metrics = self.get("/metrics").await;
+        metrics
+            .lines()
+            .filter(|line| line.starts_with("ece_expiry_exporter_notifications_pending{"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+            .collect()
+    }
+
+    /// Probes every credential of the world and waits until nothing is owed any more; then stops the program, and
+    /// makes sure in its ledger.
+    pub async fn rest(mut self, world: &World) {
+        for name in &world.credentials {
+            let url = format!("{}/probe?platform=prod&credential={name}", self.url);
+            assert_eq!(fetch(&url).await.0, 200, "{}", self.log_text());
+        }
+        wait_until("every notification to be delivered", async || {
+            self.get("/-/ready").await.contains("is Ready") && self.pending().await == [0.0, 0.0]
+        })
+        .await;
+        self.signal("TERM");
+        let ended = self.ended().await;
+        assert_eq!(ended.code(), Some(0), "{}", self.log_text());
+        let store = Store::open(&world.path("store"), time::now()).unwrap().store;
+        let owed = store.backlog().await.unwrap().pending;
+        assert!(owed.is_empty(), "still owed: {owed:?}");
+        store.close().await;
     }
 
     /// Waits for the end of the process.
