@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::Config;
@@ -27,12 +27,15 @@ use crate::web::{self, BuildInfo, Lifecycle, ServeOptions, Web};
 /// Requests for a probe or a reload that wait for their turn.
 const REQUESTS_MAX: usize = 64;
 
+/// How long the end of the program waits for the store to close its file.
+const STORE_CLOSE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The configuration file.
     pub config_file: PathBuf,
-    /// Where to listen, e.g. `0.0.0.0:10365`; at least one.
+    /// Where to listen, e.g. `127.0.0.1:10365`; `:10365` is every interface. At least one.
     pub listen: Vec<String>,
     /// The path of the metrics.
     pub telemetry_path: String,
@@ -42,15 +45,6 @@ pub struct Options {
     pub requests_max: usize,
     /// The folder of the store, instead of the configuration's.
     pub storage_path: Option<PathBuf>,
-}
-
-/// What this program is, for metrics and pages.
-pub fn build_info() -> BuildInfo {
-    BuildInfo {
-        version: env!("CARGO_PKG_VERSION"),
-        revision: option_env!("ECE_EXPIRY_REVISION").unwrap_or("unknown"),
-        rust_version: option_env!("ECE_EXPIRY_RUST_VERSION").unwrap_or("unknown"),
-    }
 }
 
 /// This machine's name, as messages give it.
@@ -80,46 +74,80 @@ pub async fn serve(
     telemetry: Arc<Telemetry>,
     bound: impl FnOnce(&[std::net::SocketAddr]),
 ) -> anyhow::Result<()> {
-    let build = build_info();
+    let build = BuildInfo::current();
     tracing::info!(
         "starting ece-expiry-exporter version={} revision={}",
         build.version,
         build.revision
     );
+    // Before anybody can know that the program runs: a signal without its handler would kill it.
+    let mut signals = Signals::new()?;
     let config = Arc::new(load(&options)?);
     telemetry.config_loaded(time::now());
     let mut listeners = Vec::new();
     for address in &options.listen {
-        listeners.push(TcpListener::bind(address).await.with_context(|| {
+        listeners.push(bind(address).await.with_context(|| {
             format!("cannot listen on {address}; choose another --web.listen-address or stop what uses it")
         })?);
     }
-    let mut app = App::new(options, config, telemetry)?;
+    let mut app = App::new(options, config.clone(), telemetry)?;
+    // Before the first request: an answer without credentials would look as if none were configured.
+    let loops = app.start(config).await?;
     let (stop_web, web_stop) = watch::channel(false);
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let mut servers = tokio::task::JoinSet::new();
-    let web = app.web.clone();
-    // Who connects meanwhile waits: an answer before the first view would say that nothing is configured.
-    let serving = || {
-        for listener in listeners {
-            servers.spawn(web::serve(
-                listener,
-                web::router(web.clone()),
-                web_stop.clone(),
-                ServeOptions::default(),
-            ));
-        }
-        for address in &addresses {
-            tracing::info!("listening on address={address}");
-        }
-        bound(&addresses);
-    };
-    let result = app.run(serving).await;
+    for listener in listeners {
+        servers.spawn(web::serve(
+            listener,
+            web::router(app.web.clone()),
+            web_stop.clone(),
+            ServeOptions::default(),
+        ));
+    }
+    for address in &addresses {
+        tracing::info!("listening on address={address}");
+    }
+    bound(&addresses);
+    let result = app.run(loops, &mut signals).await;
     systemd::notify("STOPPING=1");
     let _ = stop_web.send(true);
     while servers.join_next().await.is_some() {}
+    let App { shared: Shared { store, .. }, .. } = app;
+    // Its log is folded into its file, so that a copy of the file is whole.
+    if tokio::time::timeout(STORE_CLOSE_MAX, store.close()).await.is_err() {
+        tracing::warn!("the store is still at work; copy store.db with its -wal file, not alone");
+    }
     tracing::info!("stopped");
     result
+}
+
+/// Listens on one address. `:10365` is every interface: IPv6, which takes IPv4 too, or IPv4 alone where that is all
+/// there is.
+async fn bind(address: &str) -> std::io::Result<TcpListener> {
+    let Some(port) = address.strip_prefix(':') else { return TcpListener::bind(address).await };
+    match TcpListener::bind(format!("[::]:{port}")).await {
+        Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+            TcpListener::bind(format!("0.0.0.0:{port}")).await
+        }
+        listener => listener,
+    }
+}
+
+/// The signals that the program obeys.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+        })
+    }
 }
 
 fn load(options: &Options) -> anyhow::Result<Config> {
@@ -199,7 +227,7 @@ impl App {
             probe,
             lifecycle: options.lifecycle,
             telemetry_path: options.telemetry_path.clone(),
-            version: build_info(),
+            version: BuildInfo::current(),
             started: now,
             requests_max: options.requests_max,
             config_error: Arc::new(RwLock::new(None)),
@@ -208,20 +236,15 @@ impl App {
         Ok(Self { options, config, shared, web, reloads, probes: Some(probes) })
     }
 
-    async fn run(&mut self, serving: impl FnOnce()) -> anyhow::Result<()> {
-        let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let mut loops = self.start(self.config.clone()).await?;
-        serving();
+    async fn run(&mut self, mut loops: Loops, signals: &mut Signals) -> anyhow::Result<()> {
         systemd::notify("READY=1");
         let watchdog = tokio::spawn(systemd::watchdog(self.shared.telemetry.clone()));
         let result = loop {
             let next = tokio::select! {
-                _ = hangup.recv() => Next::Reload(None),
+                _ = signals.hangup.recv() => Next::Reload(None),
                 Some(reply) = self.reloads.recv() => Next::Reload(Some(reply)),
-                _ = terminate.recv() => Next::Stop("SIGTERM"),
-                _ = interrupt.recv() => Next::Stop("SIGINT"),
+                _ = signals.terminate.recv() => Next::Stop("SIGTERM"),
+                _ = signals.interrupt.recv() => Next::Stop("SIGINT"),
                 _ = &mut loops.monitor => Next::Dead,
                 _ = &mut loops.outbox => Next::Dead,
             };

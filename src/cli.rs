@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::demo::Demo;
 use crate::metrics::Telemetry;
 use crate::time;
-use crate::web::Lifecycle;
+use crate::web::{self, Lifecycle};
 
 /// Watches when credentials of Elastic Cloud Enterprise expire, shows it to Prometheus, and tells people in time.
 #[derive(Debug, Parser)]
@@ -55,7 +55,8 @@ struct Flags {
         long = "web.telemetry-path",
         global = true,
         value_name = "PATH",
-        default_value = "/metrics"
+        default_value = "/metrics",
+        value_parser = web::telemetry_path
     )]
     telemetry_path: String,
     /// Let POST /-/reload reload the configuration (SIGHUP always does)
@@ -126,16 +127,34 @@ pub fn run() -> ExitCode {
         Command::Demo => demo(flags),
         Command::CheckConfig { file } => check_config(&file.unwrap_or(flags.config_file)),
         Command::Probe { credential, output } => {
-            probe::run(&flags.config_file, credential.as_deref(), output)
+            Ok(probe::run(&flags.config_file, credential.as_deref(), output))
         }
         Command::NotifyTest { receiver } => notify_test::run(&flags.config_file, &receiver),
         Command::ConfigSchema => say(&crate::config::schema()),
     };
     result.unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(std::io::stderr().lock(), "ece-expiry-exporter: {error:#}");
+        let _ = writeln!(std::io::stderr().lock(), "ece-expiry-exporter: {}", screen(&error));
         ExitCode::FAILURE
     })
+}
+
+/// The most lines of an error; a terminal and the journal's last page have hardly more.
+const SCREEN_LINES_MAX: usize = 30;
+
+/// An error as one screen of text.
+fn screen(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.len().checked_sub(SCREEN_LINES_MAX) {
+        None | Some(0) => text,
+        Some(more) => {
+            let shown = lines[..SCREEN_LINES_MAX].join("\n");
+            format!(
+                "{shown}\n… and {more} lines more; `check-config` shows everything that is wrong"
+            )
+        }
+    }
 }
 
 /// Prints text to standard output; a reader that went away (`| head`) is no error.
@@ -161,14 +180,9 @@ impl Flags {
     }
 
     fn options(self) -> Options {
-        // Go's form for every interface, IPv4 and IPv6.
-        let every = |address: String| match address.strip_prefix(':') {
-            Some(port) => format!("[::]:{port}"),
-            None => address,
-        };
         Options {
             config_file: self.config_file,
-            listen: self.listen.into_iter().map(every).collect(),
+            listen: self.listen,
             telemetry_path: self.telemetry_path,
             lifecycle: if self.enable_lifecycle { Lifecycle::Enabled } else { Lifecycle::Disabled },
             requests_max: self.requests_max,

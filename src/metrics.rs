@@ -101,8 +101,21 @@ pub fn probe_only(
     now: DateTime<Utc>,
     format: Format,
 ) -> Result<String, fmt::Error> {
-    let snapshot = Snapshot { credentials: vec![Arc::new(status.clone())], platforms: Vec::new() };
-    expose(snapshot, None, now, format)
+    probes_only(vec![Arc::new(status.clone())], now, format)
+}
+
+/// Several credentials only, as one exposition: the series of a family must stand together, so expositions cannot be
+/// put one behind another.
+///
+/// # Errors
+///
+/// Only if the encoder fails.
+pub fn probes_only(
+    credentials: Vec<Arc<CredentialStatus>>,
+    now: DateTime<Utc>,
+    format: Format,
+) -> Result<String, fmt::Error> {
+    expose(Snapshot { credentials, platforms: Vec::new() }, None, now, format)
 }
 
 fn expose(

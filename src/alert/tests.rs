@@ -562,7 +562,7 @@ proptest! {
                     rejected |= !dead && 2 <= model.row(n, FailureReason::Unauthorized);
                 }
                 Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => {
-                    rejected &= model.row(n, FailureReason::Forbidden) < 2;
+                    rejected &= past || model.row(n, FailureReason::Forbidden) < 2;
                 }
                 Seen::Fails(_) | Seen::OtherContact => {}
                 Seen::Dated(..) | Seen::Never | Seen::Skewed(..) => rejected = false,

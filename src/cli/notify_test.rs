@@ -36,7 +36,7 @@ pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
         generation: 0,
         previous_expiry: None,
     };
-    let test = notice(Subject::Credential(platform, credential, &State::default()), &event);
+    let notice = notice(Subject::Credential(platform, credential, &State::default()), &event);
     let sender = Sender::new(config.clone())?;
     let mut code = ExitCode::SUCCESS;
     let mut answers = String::new();
@@ -48,7 +48,7 @@ pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
                 channel,
                 &target.recipient,
                 &id,
-                std::slice::from_ref(&test),
+                std::slice::from_ref(&notice),
                 &app::origin(&config),
                 now,
             )?;

@@ -1,6 +1,7 @@
 //! `probe`: one shot over the configured credentials, with the exit codes of monitoring plugins.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -98,12 +99,22 @@ struct Row {
 
 type Probed = (Arc<Credential>, Observation, Verdict);
 
-pub(super) fn run(file: &Path, only: Option<&str>, output: Output) -> anyhow::Result<ExitCode> {
+/// Whatever keeps the command from telling is exit code 3: 1 would be a warning to a monitoring system.
+pub(super) fn run(file: &Path, only: Option<&str>, output: Output) -> ExitCode {
+    let verdict = judge(file, only, output).unwrap_or_else(|error| {
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(std::io::stderr().lock(), "UNKNOWN: {error:#}");
+        Verdict::Unknown
+    });
+    ExitCode::from(verdict.exit_code())
+}
+
+fn judge(file: &Path, only: Option<&str>, output: Output) -> anyhow::Result<Verdict> {
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(errors) => {
             say(&format!("UNKNOWN: the configuration is not valid\n{errors}\n"))?;
-            return Ok(ExitCode::from(Verdict::Unknown.exit_code()));
+            return Ok(Verdict::Unknown);
         }
     };
     let probed = runtime()?.block_on(probe(&config, only))?;
@@ -113,20 +124,13 @@ pub(super) fn run(file: &Path, only: Option<&str>, output: Output) -> anyhow::Re
             serde_json::to_string_pretty(&probed.iter().map(row).collect::<Vec<_>>())? + "\n"
         }
         Output::Prom => {
-            let mut text = String::new();
-            for (credential, observation, _) in &probed {
-                text += &metrics::probe_only(
-                    &status(credential, observation),
-                    observation.at,
-                    Format::Text,
-                )?;
-            }
-            text
+            let statuses =
+                probed.iter().map(|(it, observation, _)| Arc::new(status(it, observation)));
+            metrics::probes_only(statuses.collect(), time::now(), Format::Text)?
         }
     };
     say(&text)?;
-    let worst = probed.iter().map(|(.., verdict)| *verdict).max().unwrap_or(Verdict::Unknown);
-    Ok(ExitCode::from(worst.exit_code()))
+    Ok(probed.iter().map(|(.., verdict)| *verdict).max().unwrap_or(Verdict::Unknown))
 }
 
 async fn probe(config: &Config, only: Option<&str>) -> anyhow::Result<Vec<Probed>> {

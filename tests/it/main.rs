@@ -1,9 +1,9 @@
 //! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod cli;
 mod config;
 mod coordinator;
-#[cfg(feature = "failpoints")]
 mod crash;
 mod docs;
 mod flow;
@@ -11,6 +11,9 @@ mod metrics;
 mod monitor;
 mod notify;
 mod probe;
+mod prometheus;
+mod secrets;
+mod serve;
 mod sim;
 mod store;
 mod tidy;

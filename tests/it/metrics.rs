@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +13,8 @@ use ece_expiry_exporter::metrics::{Format, Telemetry, probe_only, render};
 use ece_expiry_exporter::observation::{FailureReason, Reading};
 use ece_expiry_exporter::status::{CredentialStatus, FiringAlert, PlatformStatus, Snapshot};
 use expect_test::expect_file;
+
+use crate::world::{PROMTOOL_LINT, promtool};
 
 /// 2026-11-24 05:00:00 UTC.
 pub fn now() -> DateTime<Utc> {
@@ -248,22 +248,8 @@ fn an_answer_to_a_probe_speaks_of_nothing_else() {
 #[test]
 fn promtool_finds_nothing_but_the_days_that_people_asked_for() {
     let text = render(&small(), &busy(), now(), Format::Text).unwrap();
-    let tool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut tool = tool.unwrap_or_else(|why| {
-        panic!("this test needs promtool; on Debian it is in the package `prometheus`: {why}")
-    });
-    tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let out = tool.wait_with_output().unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr),
-        "ece_credential_expiry_days use base unit \"seconds\" instead of \"days\"\n"
-    );
-    assert_eq!(out.status.code(), Some(3));
+    let (code, said) = promtool(&text);
+    assert_eq!((code, said.as_str()), PROMTOOL_LINT);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! the program in it, either step by step at a simulated time, or as the real binary.
 
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -26,6 +27,9 @@ use tokio::sync::Notify;
 
 /// How long a test waits for what must happen, before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The most of an answer that a test reads; pages and metrics of a few credentials are far smaller.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 thread_local! {
     /// What time it is for the program under test; each test has a thread of its own.
@@ -129,7 +133,8 @@ impl World {
             self.ece.url().trim_end_matches('/')
         );
         for name in &self.credentials {
-            text += &format!("      - {{name: {name}, api_key_file: key-{name}, team: owners}}\n");
+            writeln!(text, "      - {{name: {name}, api_key_file: key-{name}, team: owners}}")
+                .unwrap();
         }
         text + "route: {receiver: ops, group_wait: 0s}\nstorage: {path: store}\n"
             + &self.receivers
@@ -258,6 +263,9 @@ impl Binary {
         let mark = "listening on address=";
         let text = wait("the program to listen", || {
             let text = self.log_text();
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the program ended, {status}:\n{text}");
+            }
             text.rfind(mark)
                 .filter(|_| text.ends_with('\n'))
                 .map(|at| text[at + mark.len()..].to_owned())
@@ -273,6 +281,18 @@ impl Binary {
     pub fn log_text(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&log[self.log_before..]).into_owned()
+    }
+
+    /// Probes a credential of the platform `prod` now; its metrics.
+    pub async fn probe(&self, credential: &str) -> String {
+        let path = format!("/probe?platform=prod&credential={credential}&debug=true");
+        let (status, text) = fetch(&format!("{}{path}", self.url)).await;
+        assert_eq!(status, 200, "{text}");
+        text
+    }
+
+    pub async fn reload(&self) -> (u16, String) {
+        request(reqwest::Method::POST, &format!("{}/-/reload", self.url)).await
     }
 
     pub async fn get(&self, path: &str) -> String {
@@ -340,7 +360,7 @@ pub async fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return seen;
         }
         assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -349,9 +369,42 @@ pub async fn wait_until(what: &str, mut look: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !look().await {
         assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// The value of a series in an exposition.
+pub fn sample(exposition: &str, series: &str) -> Option<f64> {
+    let value = exposition.lines().find_map(|it| it.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(value.parse().unwrap())
+}
+
+/// Whether a metric in seconds says this instant.
+pub fn is_at(seconds: f64, at: DateTime<Utc>) -> bool {
+    (time::to_seconds(at) - seconds).abs() < 1.0
+}
+
+/// Pipes an exposition through `promtool check metrics`: exit code and what it says.
+pub fn promtool(exposition: &str) -> (Option<i32>, String) {
+    use std::io::Write as _;
+    let tool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut tool = tool.unwrap_or_else(|why| {
+        panic!("this test needs promtool; on Debian it is in the package `prometheus`: {why}")
+    });
+    tool.stdin.take().unwrap().write_all(exposition.as_bytes()).unwrap();
+    let out = tool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+    (out.status.code(), said.into_owned())
+}
+
+/// All that promtool has to say of our metrics: people ask for days.
+pub const PROMTOOL_LINT: (Option<i32>, &str) =
+    (Some(3), "ece_credential_expiry_days use base unit \"seconds\" instead of \"days\"\n");
 
 /// GET over plain HTTP: status and body.
 pub async fn fetch(url: &str) -> (u16, String) {
@@ -359,7 +412,41 @@ pub async fn fetch(url: &str) -> (u16, String) {
 }
 
 pub async fn request(method: reqwest::Method, url: &str) -> (u16, String) {
-    let client = reqwest::Client::builder()
+    let answer = answer(client().request(method, url)).await;
+    (answer.status, answer.text())
+}
+
+/// A whole answer.
+pub struct Answer {
+    pub status: u16,
+    headers: reqwest::header::HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header, empty if it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |it| it.to_str().unwrap())
+    }
+
+    pub fn text(self) -> String {
+        String::from_utf8(self.body).unwrap()
+    }
+}
+
+/// Sends a request and reads its answer.
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let mut response = request.send().await.unwrap();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.unwrap() {
+        body.extend_from_slice(&chunk);
+        assert!(body.len() < BODY_BYTES_MAX, "an answer without an end");
+    }
+    Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+}
+
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder()
         .tls_backend_preconfigured(
             ece_expiry_exporter::tls::client_config(
                 &ece_expiry_exporter::config::TlsConfig::default(),
@@ -369,10 +456,7 @@ pub async fn request(method: reqwest::Method, url: &str) -> (u16, String) {
         .no_proxy()
         .timeout(PATIENCE)
         .build()
-        .unwrap();
-    let response = client.request(method, url).send().await.unwrap();
-    let status = response.status().as_u16();
-    (status, response.text().await.unwrap())
+        .unwrap()
 }
 
 /// Runs the binary to its end: exit code, standard output, standard error.

@@ -1,0 +1,218 @@
+//! The commands, as people and scripts run them: the real binary to its end.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ece_expiry_exporter::sim::{Answer, Expires, Fault, On};
+use ece_expiry_exporter::time;
+
+use crate::world::{PROMTOOL_LINT, World, fetch, promtool, run, wait, wait_until};
+
+fn in_days(days: i64) -> DateTime<Utc> {
+    time::now() + TimeDelta::days(days) + TimeDelta::hours(1)
+}
+
+/// Runs a command on the world's configuration. A thread of its own: the simulated ECE answers meanwhile.
+async fn command(world: &World, args: &[&str]) -> (i32, String, String) {
+    world.write_config();
+    let args: Vec<String> =
+        args.iter().chain(&["--config.file=config.yml"]).map(|it| (*it).to_owned()).collect();
+    let dir = world.dir.path().to_owned();
+    tokio::task::spawn_blocking(move || {
+        run(&args.iter().map(String::as_str).collect::<Vec<_>>(), &dir)
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn check_config_tells_a_good_file_from_a_bad_one() {
+    let mut world = World::new().await;
+    world.add("terraform", Expires::At(in_days(60)));
+    let (code, out, _) = command(&world, &["check-config"]).await;
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("is valid: 1 platforms, 1 credentials, 1 receivers"), "{out}");
+
+    world.extra = "colour: red\n".to_owned();
+    let (code, out, _) = command(&world, &["check-config"]).await;
+    assert_eq!(code, 1, "{out}");
+    let line = world.config_text().lines().count();
+    assert!(out.contains(&format!("config.yml:{line}:1: ")), "the line is named: {out}");
+    assert!(out.contains("colour") && out.contains("FAILED"), "{out}");
+}
+
+#[tokio::test]
+async fn the_exit_code_of_probe_is_the_one_of_monitoring_plugins() {
+    let mut world = World::new().await;
+    world.add("key", Expires::At(in_days(60)));
+    for (left, code, word) in
+        [(60, 0, "OK"), (20, 0, "OK"), (10, 1, "WARNING"), (3, 2, "CRITICAL"), (-1, 2, "CRITICAL")]
+    {
+        world.ece.set_expiry("key", Expires::At(in_days(left))).unwrap();
+        let (actual, out, err) = command(&world, &["probe"]).await;
+        assert_eq!(actual, code, "{left} days left: {out}{err}");
+        assert!(out.starts_with(word) && out.contains("prod/key"), "{out}");
+    }
+    world.ece.set_expiry("key", Expires::At(in_days(60))).unwrap();
+    world.ece.set_fault(On::Everyone, Fault::Html502).unwrap();
+    let (code, out, _) = command(&world, &["probe"]).await;
+    assert_eq!(code, 3, "{out}");
+    assert!(out.starts_with("UNKNOWN") && out.contains("server_error"), "{out}");
+}
+
+#[tokio::test]
+async fn probe_prints_json_for_programs() {
+    let mut world = World::new().await;
+    let at = in_days(10);
+    world.add("a", Expires::At(at));
+    world.add("b", Expires::Never);
+    let (code, out, _) = command(&world, &["probe", "--output=json"]).await;
+    assert_eq!(code, 1, "{out}");
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["credential"], "a", "the worst comes first");
+    assert_eq!(rows[0]["verdict"], "WARNING");
+    let told: DateTime<Utc> = rows[0]["expires_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(told.timestamp_millis(), at.timestamp_millis());
+    assert_eq!(rows[1]["never_expires"], true);
+
+    let (code, out, _) = command(&world, &["probe", "prod/b", "--output=json"]).await;
+    assert_eq!(code, 0, "{out}");
+    assert!(!out.contains("\"a\""), "only what was asked for: {out}");
+}
+
+#[tokio::test]
+async fn probe_prints_one_exposition_for_several_credentials() {
+    let mut world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.add(name, Expires::At(in_days(60)));
+    }
+    let (code, out, _) = command(&world, &["probe", "--output=prom"]).await;
+    assert_eq!(code, 0, "{out}");
+    for name in ["a", "b", "c"] {
+        let series = format!("ece_probe_success{{platform=\"prod\",credential=\"{name}\"}} 1");
+        assert!(out.contains(&series), "{out}");
+    }
+    assert_eq!(out.matches("# TYPE ece_probe_success ").count(), 1);
+    let (code, said) = promtool(&out);
+    assert_eq!((code, said.as_str()), PROMTOOL_LINT);
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_unknown_to_probe() {
+    let mut world = World::new().await;
+    world.add("a", Expires::Never);
+    world.extra = "colour: red\n".to_owned();
+    let (code, out, _) = command(&world, &["probe"]).await;
+    assert_eq!(code, 3, "{out}");
+    assert!(out.starts_with("UNKNOWN"), "{out}");
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_answered_with_the_known_ones() {
+    let mut world = World::new().await;
+    world.add("terraform", Expires::Never);
+    let (code, _, err) = command(&world, &["probe", "prod/teraform"]).await;
+    assert_eq!(code, 3, "a plugin that cannot tell is unknown: {err}");
+    assert!(err.contains("prod/teraform") && err.contains("prod/terraform"), "{err}");
+    let (code, _, err) = command(&world, &["notify-test", "opps"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("opps") && err.contains("has: ops"), "{err}");
+}
+
+#[tokio::test]
+async fn notify_test_reaches_every_channel_and_says_which_failed() {
+    let mut world = World::new().await;
+    world.add("terraform", Expires::Never);
+    let (code, out, err) = command(&world, &["notify-test", "ops"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(out.lines().filter(|it| it.starts_with("ok ")).count(), 2, "{out}");
+    assert_eq!(world.mailbox.mails().len(), 1);
+    assert!(world.mailbox.mails()[0].subject().to_lowercase().contains("test"));
+    assert_eq!(world.sink.hooks().len(), 1);
+    assert_eq!(world.sink.hooks()[0].json().unwrap()["data"]["alert"]["reason"], "test");
+
+    world.sink.set_default(Answer::Status(500));
+    let (code, out, _) = command(&world, &["notify-test", "ops"]).await;
+    assert_eq!(code, 1, "{out}");
+    assert_eq!(out.lines().filter(|it| it.starts_with("ok ")).count(), 1, "{out}");
+    let failed: Vec<&str> = out.lines().filter(|it| it.starts_with("FAILED ")).collect();
+    assert!(failed.len() == 1 && failed[0].contains("500"), "{out}");
+}
+
+#[test]
+fn the_schema_that_is_printed_is_the_one_in_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, _) = run(&["config-schema"], dir.path());
+    assert_eq!(code, 0);
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(schema["type"], "object");
+    assert_eq!(out, include_str!("../../config.schema.json"));
+}
+
+#[test]
+fn help_and_version_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, _) = run(&["--help"], dir.path());
+    assert!(code == 0 && out.contains("--config.file") && out.contains("check-config"), "{out}");
+    let (code, out, _) = run(&["--version"], dir.path());
+    assert_eq!((code, out), (0, format!("ece-expiry-exporter {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn a_path_of_the_metrics_that_hides_an_endpoint_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(&["serve", "--web.telemetry-path=/api/v1"], dir.path());
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("is taken") && !err.contains("panicked"), "{err}");
+}
+
+/// What follows a word in the greeting of the demonstration.
+fn told(greeting: &str, word: &str) -> Option<String> {
+    let line = greeting.lines().find_map(|it| it.trim().strip_prefix(word))?;
+    Some(line.trim().trim_end_matches('/').to_owned())
+}
+
+#[tokio::test]
+async fn the_demonstration_shows_everything_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
+        .args(["demo", "--web.listen-address=127.0.0.1:0"])
+        .env("TMPDIR", dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let greeting = tokio::task::spawn_blocking(move || {
+        let lines = stdout.lines().map_while(Result::ok);
+        let mut greeting = String::new();
+        for line in lines {
+            greeting.push_str(&line);
+            greeting.push('\n');
+            if line.contains("Ctrl-C") {
+                break;
+            }
+        }
+        greeting
+    })
+    .await
+    .unwrap();
+    let url = |word| told(&greeting, word).unwrap_or_else(|| panic!("no {word} in {greeting}"));
+    let (page, metrics, desk) = (url("Status page"), url("Metrics"), url("Mailbox"));
+    assert!(fetch(&page).await.1.contains("terraform"), "the page shows the credentials");
+    assert!(fetch(&metrics).await.1.contains("ece_credential_info{"), "metrics are there");
+    wait_until("a mail and a webhook on the desk", async || {
+        let text = fetch(&desk).await.1;
+        text.contains("on-call@example.org") && text.contains("credential.expiring")
+    })
+    .await;
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the demonstration's folder");
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let status = wait("the demonstration to end", || child.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its folder is gone");
+}

@@ -1,0 +1,166 @@
+//! A real Prometheus scrapes the real binary.
+
+use std::process::{Child, Command, Stdio};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ece_expiry_exporter::sim::Expires;
+use ece_expiry_exporter::time;
+use serde_json::Value;
+
+use crate::world::{
+    Binary, PROMTOOL_LINT, World, answer, client, fetch, is_at, promtool, wait_until,
+};
+
+const NASTY: &str = "MacBook 14\" \\ key";
+
+fn in_days(days: i64) -> DateTime<Utc> {
+    time::now() + TimeDelta::days(days)
+}
+
+/// A Prometheus of its own: data in a folder that goes away, on a port of the loopback interface.
+struct Prometheus {
+    child: Child,
+    url: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Prometheus {
+    async fn scraping(binary: &Binary) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let target = binary.url.trim_start_matches("http://");
+        let config = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: ece\n    static_configs: [{{targets: [\"{target}\"]}}]\n"
+        );
+        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+        // It cannot be asked which port it took, so it is given one that was free a moment ago.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new("prometheus")
+            .current_dir(dir.path())
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+            .arg(format!("--web.listen-address={free}"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|why| {
+                panic!(
+                    "this test needs Prometheus; on Debian it is the package `prometheus`: {why}"
+                )
+            });
+        let prometheus = Self { child, url: format!("http://{free}"), _dir: dir };
+        wait_until("Prometheus to be up", async || {
+            let asked = client().get(format!("{}/-/ready", prometheus.url)).send().await;
+            asked.is_ok_and(|it| it.status().is_success())
+        })
+        .await;
+        prometheus
+    }
+
+    async fn ask(&self, path: &str, params: &[(&str, &str)]) -> Value {
+        let url = reqwest::Url::parse_with_params(&format!("{}{path}", self.url), params).unwrap();
+        let (status, text) = fetch(url.as_str()).await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["data"].clone()
+    }
+
+    /// The series that a query finds now: labels and value.
+    async fn query(&self, query: &str) -> Vec<(Value, f64)> {
+        let data = self.ask("/api/v1/query", &[("query", query)]).await;
+        let rows = data["result"].as_array().unwrap().iter();
+        rows.map(|it| (it["metric"].clone(), it["value"][1].as_str().unwrap().parse().unwrap()))
+            .collect()
+    }
+
+    async fn await_series(&self, query: &str, count: usize) {
+        wait_until(&format!("{count} series of {query}"), async || {
+            self.query(query).await.len() == count
+        })
+        .await;
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn prometheus_sees_what_ece_says() {
+    let mut world = World::new().await;
+    let (soon, later) = (in_days(20), in_days(60));
+    world.add("terraform", Expires::At(soon));
+    world.add(NASTY, Expires::At(later));
+    let binary = Binary::serve(&world, &["--web.enable-lifecycle"], &[]).await;
+    let prometheus = Prometheus::scraping(&binary).await;
+    prometheus.await_series("up == 1", 1).await;
+    prometheus.await_series("ece_credential_expiry_timestamp_seconds", 2).await;
+
+    for (labels, value) in prometheus.query("ece_credential_expiry_timestamp_seconds").await {
+        assert_eq!(labels["platform"], "prod");
+        let name = labels["credential"].as_str().unwrap();
+        let expected = if name == NASTY { later } else { soon };
+        assert!(is_at(value, expected), "{name} {value}");
+    }
+    let info = prometheus.query("ece_credential_info{credential=\"terraform\"}").await;
+    assert_eq!(info.len(), 1);
+    let labels = &info[0].0;
+    assert_eq!(labels["kind"], "api_key");
+    assert_eq!(labels["team"], "owners");
+    assert_eq!(labels["key_id"], world.ece.world().key("terraform").unwrap().id);
+    let join = "ece_credential_expiry_days * on(platform, credential) group_left(team) ece_credential_info";
+    assert_eq!(prometheus.query(join).await.len(), 2);
+
+    for (metric, kind) in [
+        ("ece_credential_expiry_timestamp_seconds", "gauge"),
+        ("ece_probe_success", "gauge"),
+        ("ece_probes_total", "counter"),
+    ] {
+        let metric_types = async |name: &str| {
+            let params = [("metric", name), ("match_target", "{job=\"ece\"}")];
+            prometheus.ask("/api/v1/targets/metadata", &params).await
+        };
+        let mut told = metric_types(metric).await;
+        if told.as_array().unwrap().is_empty() {
+            // OpenMetrics names the family of a counter without its suffix.
+            told = metric_types(metric.trim_end_matches("_total")).await;
+        }
+        assert_eq!(told[0]["type"], kind, "{metric}: {told}");
+        assert!(!told[0]["help"].as_str().unwrap().is_empty());
+    }
+
+    world.forget(NASTY);
+    world.write_config();
+    assert_eq!(binary.reload().await.0, 200);
+    prometheus.await_series("ece_credential_info", 1).await;
+    prometheus.await_series("ece_credential_expiry_timestamp_seconds", 1).await;
+    prometheus.await_series("up == 1", 1).await;
+}
+
+#[tokio::test]
+async fn the_format_follows_the_request_and_promtool_accepts_it() {
+    let mut world = World::new().await;
+    world.add("terraform", Expires::At(in_days(20)));
+    world.add(NASTY, Expires::At(in_days(60)));
+    let binary = Binary::serve(&world, &[], &[]).await;
+    binary.probe("terraform").await;
+    let url = format!("{}/metrics", binary.url);
+
+    let plain = answer(client().get(&url)).await;
+    assert_eq!(plain.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert_eq!(plain.header("content-encoding"), "");
+    let plain = plain.text();
+    let (code, said) = promtool(&plain);
+    assert_eq!((code, said.as_str()), PROMTOOL_LINT);
+
+    let kind = "application/openmetrics-text; version=1.0.0";
+    let open = answer(client().get(&url).header("accept", kind)).await;
+    assert_eq!(open.header("content-type"), format!("{kind}; charset=utf-8"));
+    assert!(open.text().ends_with("# EOF\n"));
+
+    let zipped = answer(client().get(&url).header("accept-encoding", "gzip")).await;
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    assert!(zipped.body.starts_with(&[0x1f, 0x8b]) && zipped.body.len() < plain.len() / 2);
+}
