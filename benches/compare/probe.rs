@@ -1,5 +1,6 @@
 //! CPU of one probe with 64 in flight over kept TLS connections, against wrk.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +24,7 @@ pub const KEY: &str = "essu_dW5rbm93bjpVVGhXYm5oU1RHUlVPVTV3V25OWWMzWm1UbEU2";
 
 pub fn measure(effort: Effort) -> Line {
     let nginx = Nginx::start();
-    let config = write_config(&nginx, IN_FLIGHT, "", &nginx.folder().join("probe"));
+    let config = write_config(&nginx, IN_FLIGHT, IN_FLIGHT, &nginx.folder().join("probe"));
     let config = Config::load(&config).unwrap();
     let platform = &config.platforms[0];
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -82,21 +83,30 @@ fn wrk(nginx: &Nginx, during: Duration) -> f64 {
     cpu * 1e6 / requests
 }
 
-/// Writes a configuration with one platform and a file for each key; `top` goes before the platform.
-pub fn write_config(nginx: &Nginx, credentials: usize, top: &str, folder: &Path) -> PathBuf {
-    use std::fmt::Write as _;
-
+/// Writes a configuration with one platform, probed once a minute, and a file for each key.
+pub fn write_config(nginx: &Nginx, credentials: usize, in_flight: usize, folder: &Path) -> PathBuf {
     fs::create_dir_all(folder.join("keys")).unwrap();
     let mut text = format!(
-        "{top}\nstorage:\n  path: {}\nplatforms:\n  - name: bench\n    urls: [{}]\n    tls_config: {{ca_file: {}}}\n    \
-         credentials:\n",
+        "global: {{schedule: 1m}}\n\
+         storage: {{path: {}}}\n\
+         platforms:\n\
+         \x20 - name: bench\n\
+         \x20   urls: [{}]\n\
+         \x20   tls_config: {{ca_file: {}}}\n\
+         \x20   max_concurrent_probes: {in_flight}\n\
+         \x20   credentials:\n",
         folder.join("state").display(),
         nginx.url(),
         nginx.ca_file().display()
     );
     for at in 0..credentials {
-        fs::write(folder.join(format!("keys/{at}")), KEY).unwrap();
-        write!(text, "      - name: key-{at:05}\n        api_key_file: keys/{at}\n        team: team-{}\n        used_by: Pipelines of team {}\n", at % 50, at % 50).unwrap();
+        let (key, team) = (format!("keys/{at}"), at % 50);
+        fs::write(folder.join(&key), KEY).unwrap();
+        writeln!(
+            text,
+            "      - {{name: key-{at:05}, api_key_file: {key}, team: team-{team}, used_by: Pipelines of team {team}}}"
+        )
+        .unwrap();
     }
     let file = folder.join("config.yml");
     fs::write(&file, text).unwrap();

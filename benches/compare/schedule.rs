@@ -14,6 +14,9 @@ use crate::{Effort, Line, process};
 /// Until the first probe of each credential is over and the schedule is steady.
 const FIRST: Duration = Duration::from_secs(60);
 
+/// How many probes are in flight at most, as without a word in the configuration.
+const IN_FLIGHT: usize = 16;
+
 /// How long the program may take to answer its first scrape.
 const START_MAX: Duration = Duration::from_secs(30);
 
@@ -104,7 +107,7 @@ struct Look {
 impl Program {
     fn start(nginx: &Nginx, credentials: usize) -> Self {
         let folder = nginx.folder().join(format!("program-{credentials}"));
-        let config = write_config(nginx, credentials, "global: {schedule: 1m}", &folder);
+        let config = write_config(nginx, credentials, IN_FLIGHT, &folder);
         let port = free_port();
         let log = File::create(folder.join("log")).unwrap();
         let started = Instant::now();
