@@ -556,13 +556,13 @@ proptest! {
                 expected.push((now, AlertName::CredentialNeverExpires, Reason::Recovered));
                 reached = 0;
             }
+            let dead = renewed.0.is_some_and(|it| it <= now);
             match &seen {
                 Seen::Fails(FailureReason::Unauthorized) => {
-                    let dead = renewed.0.is_some_and(|it| it <= now);
                     rejected |= !dead && 2 <= model.row(n, FailureReason::Unauthorized);
                 }
                 Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => {
-                    rejected &= past || model.row(n, FailureReason::Forbidden) < 2;
+                    rejected &= dead || model.row(n, FailureReason::Forbidden) < 2;
                 }
                 Seen::Fails(_) | Seen::OtherContact => {}
                 Seen::Dated(..) | Seen::Never | Seen::Skewed(..) => rejected = false,

@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod coordinator;
+#[cfg(feature = "failpoints")]
 mod crash;
 mod docs;
 mod flow;
