@@ -16,8 +16,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::metrics::Telemetry;
-use crate::monitor::{Monitor, ProbeRequest, Shared};
-use crate::notify::Origin;
+use crate::monitor::{self, Monitor, ProbeRequest, Shared};
+use crate::notify::{Origin, Sender};
 use crate::outbox::Outbox;
 use crate::status::Board;
 use crate::store::{Health, Opened, Store};
@@ -269,6 +269,8 @@ impl App {
             .context("cannot start the runtime of the monitor")?;
         let monitor = tokio::task::spawn_blocking(move || {
             runtime.block_on(monitor.run(&mut probes, stopped));
+            // A secret on a disk that does not answer must not hold up a reload.
+            runtime.shutdown_background();
             probes
         });
         Ok(Loops { stop, monitor, outbox })
@@ -288,6 +290,12 @@ impl App {
         };
         if config.storage_path != self.config.storage_path {
             tracing::warn!("storage.path takes effect at the next start");
+        }
+        // What can be refused is tried before the old loops stop.
+        if let Err(error) =
+            Sender::new(config.clone()).and_then(|_| monitor::probers(&config).map(drop))
+        {
+            return Ok((loops, Err(self.refuse(&error))));
         }
         self.stop(loops).await?;
         match self.start(config.clone()).await {

@@ -19,13 +19,12 @@ use crate::alert::Status;
 use crate::time;
 
 /// Waits between attempts; after the last one its length again and again.
-const RETRY_WAITS: [Duration; 7] = [
+const RETRY_WAITS: [Duration; 6] = [
     Duration::from_secs(5),
     Duration::from_secs(30),
     Duration::from_secs(2 * 60),
     Duration::from_secs(5 * 60),
     Duration::from_secs(15 * 60),
-    Duration::from_secs(30 * 60),
     Duration::from_secs(30 * 60),
 ];
 
@@ -87,7 +86,8 @@ impl fmt::Display for Target {
 }
 
 /// Everything that a message about one event can say; kept as JSON in the store, so fields are only ever added.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Notice {
     /// `ECECredentialExpiring`, …
     pub alert: String,
@@ -122,7 +122,8 @@ pub struct Notice {
 }
 
 /// The credential of a notice.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NoticeCredential {
     /// Its name.
     pub name: String,
@@ -148,6 +149,7 @@ pub struct NoticeCredential {
 
 /// The probe of a notice.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NoticeProbe {
     /// Whether the last probe told the expiry.
     pub success: bool,
@@ -166,7 +168,7 @@ pub struct NoticeProbe {
 /// An obligation, before it is composed into a message.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Owed {
-    /// Unique with the target: subject, alert, generation, step or reason, repeat. The ledger refuses a second one.
+    /// Unique with the target: subject, alert, reason and instant. The ledger refuses a second one.
     pub key: String,
     /// The alert's thread, the subject with its slot: a later notice to the same target takes the place of one that
     /// waits.
@@ -190,7 +192,7 @@ pub struct Parcel {
     pub target: Target,
     /// RFC 5322 bytes for mail, JSON for a webhook.
     pub body: Vec<u8>,
-    /// Attempts made before.
+    /// Attempts made, the one under way included; 0 when it is composed.
     pub attempts: u32,
     /// When it was composed.
     pub created_at: DateTime<Utc>,
@@ -238,7 +240,8 @@ pub fn retry(
     jitter: f64,
     now: DateTime<Utc>,
 ) -> Retry {
-    if time::add(created_at, TRIED_FOR_MAX) <= now {
+    // A program that was off for a week still tries more than once.
+    if time::add(created_at, TRIED_FOR_MAX) <= now && RETRY_WAITS.len() <= attempts as usize {
         return Retry::GiveUp;
     }
     let index = (attempts.max(1) as usize - 1).min(RETRY_WAITS.len() - 1);

@@ -7,7 +7,7 @@
 
 mod slot;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -84,6 +84,8 @@ impl Monitor {
         shared: Shared,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
+        // What can be refused is built first: a configuration that is not used must forget nothing.
+        let probers = probers(&config)?;
         let keep = config.credentials().map(|(_, it)| it.id.to_string());
         let keep: Vec<String> =
             keep.chain(config.platforms.iter().map(|it| it.name.to_string())).collect();
@@ -106,11 +108,9 @@ impl Monitor {
             wakes: BTreeSet::new(),
             last_tick: None,
         };
-        for platform in &config.platforms {
-            let prober = Prober::new(platform, config.global.probe_timeout)
-                .with_context(|| format!("cannot prepare probes of platform {}", platform.name))?;
+        for (platform, prober) in config.platforms.iter().zip(probers) {
             let state = remembered.platforms.remove(&platform.name).unwrap_or_default();
-            monitor.platforms.push(PlatformSlot::new(platform.clone(), Arc::new(prober), state));
+            monitor.platforms.push(PlatformSlot::new(platform.clone(), prober, state));
             for credential in &platform.credentials {
                 let state = remembered.credentials.remove(&credential.id).unwrap_or_default();
                 let slot = Slot::new(
@@ -149,7 +149,15 @@ impl Monitor {
             tokio::select! {
                 Some(first) = flying.join_next() => {
                     let landed = std::iter::once(first).chain(std::iter::from_fn(|| flying.try_join_next()));
-                    let landed: Vec<_> = landed.take(BATCH_MAX).filter_map(Result::ok).collect();
+                    let landed: Result<Vec<_>, _> = landed.take(BATCH_MAX).collect();
+                    let landed = match landed {
+                        Ok(landed) => landed,
+                        Err(error) => {
+                            // Which credential it was is not known: a new start probes them all.
+                            tracing::error!("a probe died, which is a bug, please report it: {error}");
+                            return;
+                        }
+                    };
                     self.settle(landed, time::now()).await;
                 }
                 Some(request) = requests.recv() => self.accept(request),
@@ -163,7 +171,7 @@ impl Monitor {
     pub async fn tick(&mut self, now: DateTime<Utc>) {
         self.shared.telemetry.scheduler_ticked(now);
         if self.last_tick.is_some_and(|last| now < last - CLOCK_STEP_MAX) {
-            tracing::warn!("the clock was set back, planning all probes anew");
+            self.clock_set_back(now).await;
             self.runs.clear();
             (0..self.slots.len())
                 .filter(|at| !self.slots[*at].is_busy())
@@ -180,6 +188,24 @@ impl Monitor {
             self.queue(slot);
         }
         self.pass(now).await;
+    }
+
+    /// What was planned or told in a future that is now none: reminders and messages would wait for it.
+    async fn clock_set_back(&mut self, now: DateTime<Utc>) {
+        tracing::warn!("the clock was set back, planning everything anew");
+        let credentials =
+            self.slots.iter_mut().flat_map(|it| [&mut it.state.lifetime, &mut it.state.access]);
+        let platforms = self
+            .platforms
+            .iter_mut()
+            .flat_map(|it| [&mut it.state.unreachable, &mut it.state.skew]);
+        for firing in credentials.chain(platforms).flatten() {
+            firing.told_at = firing.told_at.min(now);
+        }
+        if let Err(error) = self.shared.store.clock_set_back(now).await {
+            self.complain(format!("{error:#}"));
+        }
+        self.shared.owed.notify_one();
     }
 
     /// Probes everything that is due at `now`, to the end, and records it: the whole of loop 1 as one call.
@@ -296,12 +322,19 @@ impl Monitor {
                 draft.platforms.insert(at, decision.next);
             }
         }
+        let reminded: Vec<usize> = draft.platforms.keys().copied().collect();
         if !draft.is_empty() {
             self.commit(draft, now).await;
         }
         for at in due {
             self.plan(at, now);
         }
+        let rows = self.platforms.iter().enumerate();
+        let rows: Vec<_> = rows
+            .filter(|(at, _)| reminded.contains(at))
+            .map(|(at, it)| (at, Arc::new(it.status())))
+            .collect();
+        self.shared.board.update([], rows);
     }
 
     /// Decides for one credential, into the draft. Says how soon to ask again.
@@ -319,11 +352,7 @@ impl Monitor {
         let decision = alert::decide(&slot.credential.policy, around, before, observation, now);
         let Decision { next, events, platform: platform_decision, again } = decision;
         for event in &events {
-            tracing::info!(
-                credential.id = %slot.credential.id, alert = event.name.label(), reason = event.reason.label(),
-                severity = event.severity.label(),
-                "{} of {}: {} ({})", event.name.label(), slot.credential.id, event.reason.label(), event.severity.label()
-            );
+            draft.told.push((slot.credential.id.to_string(), event.clone()));
             let subject = Subject::Credential(&platform.platform, &slot.credential, &next);
             draft.owed.extend(delivery::owed(&self.config, subject, event, now));
         }
@@ -368,6 +397,17 @@ impl Monitor {
                 ));
                 return;
             }
+        }
+        for (subject, event) in &draft.told {
+            let (name, reason, severity) =
+                (event.name.label(), event.reason.label(), event.severity.label());
+            tracing::info!(
+                subject,
+                alert = name,
+                reason,
+                severity,
+                "{name} of {subject}: {reason} ({severity})"
+            );
         }
         for (at, state) in draft.credentials {
             self.slots[at].state = state;
@@ -436,12 +476,27 @@ impl Monitor {
     }
 }
 
+/// One prober for each platform of a configuration, in its order.
+///
+/// # Errors
+/// A TLS file cannot be used.
+pub fn probers(config: &Config) -> anyhow::Result<Vec<Arc<Prober>>> {
+    let prober = |platform: &Arc<crate::config::Platform>| {
+        Prober::new(platform, config.global.probe_timeout)
+            .map(Arc::new)
+            .with_context(|| format!("cannot prepare probes of platform {}", platform.name))
+    };
+    config.platforms.iter().map(prober).collect()
+}
+
 /// Next states by position, and what they call for, before they are written.
 #[derive(Debug, Default)]
 struct Draft {
     credentials: HashMap<usize, State>,
     platforms: HashMap<usize, PlatformState>,
     owed: Vec<delivery::Owed>,
+    /// Subjects and events, for the log.
+    told: Vec<(String, alert::Event)>,
 }
 
 impl Draft {
@@ -459,15 +514,9 @@ impl Draft {
     ) {
         for event in &decision.events {
             let platform = &slot.platform;
-            tracing::info!(
-                platform.name = %platform.name, alert = event.name.label(), reason = event.reason.label(),
-                "{} of {}: {}", event.name.label(), platform.name, event.reason.label()
-            );
+            self.told.push((platform.name.to_string(), event.clone()));
             let subject = Subject::Platform(platform, &decision.next, probed);
             self.owed.extend(delivery::owed(config, subject, event, now));
         }
     }
 }
-
-/// The probes of one platform that wait for their turn.
-type Turns = VecDeque<usize>;

@@ -236,6 +236,13 @@ impl Prober {
         };
         let (key_id, result) = match page.meaning(now()) {
             Meaning::Told(reading) => (None, Ok(reading)),
+            // A form of date that we do not know, of which the list may hold a better one.
+            Meaning::Failed(failure) if failure.reason == FailureReason::HeaderInvalid => {
+                match self.ask_list(coordinator, key, now).await {
+                    (id, Ok(reading)) => (id, Ok(reading)),
+                    (_, Err(_)) => (None, Err(failure)),
+                }
+            }
             Meaning::Failed(failure) => (None, Err(failure)),
             Meaning::NotReported => self.ask_list(coordinator, key, now).await,
         };

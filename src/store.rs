@@ -241,6 +241,16 @@ impl Store {
         self.write(move |connection| ledger::composed(connection, &parcels)).await
     }
 
+    /// The clock was set back to `now`: what waits for a later time than it can is due at once.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn clock_set_back(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        self.call(move |connection| ledger::clock_set_back(connection, now))
+            .await
+            .context("cannot make due what waits")
+    }
+
     /// Takes due messages for targets that `busy` does not name, oldest first, at most `each` per channel, and counts an
     /// attempt for each before it is made. They are not due again before `lease` has passed.
     ///

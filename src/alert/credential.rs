@@ -109,7 +109,7 @@ pub fn decide(
     lifetime(policy, next, events, now);
     let covered = next.lifetime.as_ref().is_some_and(|it| it.name == AlertName::CredentialExpired);
     if covered && next.access.as_ref().is_some_and(|it| it.name != AlertName::CredentialRejected) {
-        next.access = None;
+        end(&mut next.access, events, next.generation, now);
     }
     let generation = next.generation;
     events.extend(
@@ -120,7 +120,10 @@ pub fn decide(
 
 /// When the passing of time alone next calls for a decision.
 pub fn wake_at(policy: &Policy, state: &State) -> Option<DateTime<Utc>> {
-    let repeats = state.firing().filter_map(|firing| firing.repeat_at(&policy.repeat));
+    // The lifetime of a rejected key rests, its reminders too.
+    let resting = state.lifetime.as_ref().filter(|_| is_rejected(state));
+    let awake = state.firing().filter(|firing| Some(*firing) != resting);
+    let repeats = awake.filter_map(|firing| firing.repeat_at(&policy.repeat));
     let crossing = match state.reading {
         Some(Reading::ExpiresAt(at)) if !is_rejected(state) => {
             let reached = state.lifetime.as_ref().map_or(i64::MAX, rank);
@@ -192,6 +195,8 @@ fn observe(
     decision.again = again(next, blame);
 }
 
+/// Counts the rows of failures. One refusal of the other kind does not end a row: two coordinators that answer 401
+/// and 403 in turn are still told.
 fn count(next: &mut State, blame: Option<Blame>, observation: &Observation) {
     match blame {
         None => {
@@ -202,11 +207,15 @@ fn count(next: &mut State, blame: Option<Blame>, observation: &Observation) {
         }
         Some(Blame::Rejected) => {
             next.rejections += 1;
-            next.refusals = 0;
+            if REFUSALS_MIN <= next.rejections {
+                next.refusals = 0;
+            }
         }
         Some(Blame::Forbidden) => {
             next.refusals += 1;
-            next.rejections = 0;
+            if REFUSALS_MIN <= next.refusals {
+                next.rejections = 0;
+            }
         }
         Some(Blame::Platform | Blame::Credential) => {
             next.failures += 1;
@@ -308,7 +317,8 @@ fn access(
         matches!(&observation.result, Err(it) if it.reason == FailureReason::HeaderInvalid);
     let wanted = match blame {
         None => None,
-        Some(Blame::Rejected) if is_past => return,
+        // An expired key is known to be dead, whatever its probes show.
+        Some(_) if is_past => return,
         Some(Blame::Rejected) if REFUSALS_MIN <= next.rejections => {
             Some((AlertName::CredentialRejected, Severity::Critical))
         }

@@ -473,21 +473,30 @@ impl Model {
         (accepted, lives)
     }
 
-    /// How many of the last probes were this kind of refusal, counting over failures to reach ECE.
+    /// How many refusals of this kind the last row has: failures to reach ECE and a single refusal of the other kind
+    /// do not end it.
     fn row(&self, n: usize, reason: FailureReason) -> usize {
-        let is_refusal = |seen: &Seen| match seen {
-            Seen::Fails(FailureReason::Unauthorized) => Some(FailureReason::Unauthorized),
-            Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => {
-                Some(FailureReason::Forbidden)
+        let (mut own, mut other) = (0, 0);
+        for (_, seen) in &self.history[..n] {
+            let kind = match seen {
+                Seen::Fails(FailureReason::Unauthorized) => FailureReason::Unauthorized,
+                Seen::Fails(FailureReason::Forbidden) | Seen::ForbiddenBut(_) => {
+                    FailureReason::Forbidden
+                }
+                Seen::Fails(_) | Seen::OtherContact => continue,
+                Seen::Dated(..) | Seen::Never | Seen::Skewed(..) => {
+                    (own, other) = (0, 0);
+                    continue;
+                }
+            };
+            let (this, that) =
+                if kind == reason { (&mut own, &mut other) } else { (&mut other, &mut own) };
+            *this += 1;
+            if 2 <= *this {
+                *that = 0;
             }
-            _ => None,
-        };
-        let relevant = self.history[..n].iter().rev().filter(|(_, seen)| match seen {
-            Seen::Fails(it) => matches!(it, FailureReason::Unauthorized | FailureReason::Forbidden),
-            Seen::OtherContact => false,
-            _ => true,
-        });
-        relevant.take_while(|(_, seen)| is_refusal(seen) == Some(reason)).count()
+        }
+        own
     }
 }
 

@@ -61,19 +61,13 @@ pub fn targets<'a>(
 pub fn owed(config: &Config, subject: Subject<'_>, event: &Event, now: DateTime<Utc>) -> Vec<Owed> {
     let notice = notice(subject, event);
     let thread = format!("{} {}", subject.key(), slot(event.name));
-    // An escalation that is announced again is the same fact as the first announcement of that step.
-    let what = match event.reason {
-        Reason::New | Reason::Escalated => "firing".to_owned(),
-        Reason::Repeat => format!("repeat-{}", event.repeat),
-        other => other.label().to_owned(),
-    };
-    let step = event.step.map_or(0, |it| it.as_secs());
+    // The instant makes it unique: a batch that is written again carries the same one, a later episode another.
     let key = format!(
-        "{} {} g{} s{step} {} {what}",
+        "{} {} {} {}",
         subject.key(),
         event.name.label(),
-        event.generation,
-        time::to_ms(event.starts_at)
+        event.reason.label(),
+        time::to_ms(event.at)
     );
     let wait = |target: &Target| match target.integration {
         Integration::Email => config.group_wait,

@@ -1,13 +1,12 @@
 //! What the monitor holds of one credential and of one platform, and how it is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
-use super::Turns;
 use crate::alert::{Firing, PlatformState, State};
 use crate::config::{Credential, Platform};
 use crate::observation::{FailureReason, Observation};
@@ -23,7 +22,7 @@ const START_SPREAD_MAX: Duration = Duration::from_secs(30);
 const START_SPREAD_EACH: Duration = Duration::from_millis(100);
 
 /// The most runs that are counted as missed after one suspend.
-const MISSED_MAX: u64 = 10_000;
+const MISSED_MAX: u64 = 1_000;
 
 /// Whether a probe is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +129,8 @@ pub(super) struct PlatformSlot {
     pub(super) platform: Arc<Platform>,
     pub(super) prober: Arc<Prober>,
     pub(super) state: PlatformState,
-    pub(super) waiting: Turns,
+    /// The probes that wait for their turn.
+    pub(super) waiting: VecDeque<usize>,
     pub(super) in_flight: usize,
     failures: BTreeMap<FailureReason, u64>,
 }
@@ -141,7 +141,7 @@ impl PlatformSlot {
             platform,
             prober,
             state,
-            waiting: Turns::new(),
+            waiting: VecDeque::new(),
             in_flight: 0,
             failures: BTreeMap::new(),
         }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::ece::{Coordinator, HeaderPath};
 use super::listener::Reset;
-use super::world::{ErrorBody, Expires, Fault, Role, SimKey, Works, World};
+use super::world::{ErrorBody, Expires, Fault, HeaderMode, Role, SimKey, Works, World};
 
 const EXPIRATION: &str = "x-elastic-api-key-expiration";
 
@@ -269,8 +269,14 @@ fn described(key: &SimKey) -> Value {
         "description": key.description,
         "creation_date": iso(key.created),
     });
-    if let Expires::At(at) = key.expires {
-        described["expiration_date"] = Value::String(iso(at));
+    match (&key.header, key.expires) {
+        // One program writes both, so it writes both alike.
+        (HeaderMode::Raw(lines), _) if !lines.is_empty() => {
+            described["expiration_date"] =
+                Value::String(String::from_utf8_lossy(&lines[0]).into_owned());
+        }
+        (_, Expires::At(at)) => described["expiration_date"] = Value::String(iso(at)),
+        (_, Expires::Never) => {}
     }
     described
 }

@@ -14,14 +14,16 @@ CREATE TABLE parcel (
     integration TEXT NOT NULL,
     channel     INTEGER NOT NULL,
     recipient   TEXT NOT NULL,
-    body        BLOB NOT NULL,
     state       TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead', 'superseded')),
     attempts    INTEGER NOT NULL DEFAULT 0,
     created_ms  INTEGER NOT NULL,
     next_ms     INTEGER NOT NULL,
     finished_ms INTEGER,
-    answer      TEXT
+    answer      TEXT,
+    -- Last, so that the columns before it are read without its pages.
+    body        BLOB NOT NULL
 ) STRICT;
+CREATE INDEX parcel_dead ON parcel (id) WHERE state = 'dead';
 CREATE INDEX parcel_due ON parcel (next_ms) WHERE state = 'pending';
 
 -- An obligation to tell one target one fact. The ledger: a fact is owed to a target once.

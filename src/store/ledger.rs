@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -35,8 +34,8 @@ pub(super) fn owe(
     Ok(())
 }
 
-/// The status of the last notice in the thread that the target was told, or may have been: an attempt that we do not
-/// know the end of counts as told.
+/// The status of the last notice in the thread that the target was told. A firing one that was tried may have been
+/// told; an end that was tried and never delivered was not.
 fn last_told(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<Option<String>> {
     let target = &owed.target;
     let status = transaction
@@ -44,7 +43,7 @@ fn last_told(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<Optio
             "SELECT owed.status FROM owed JOIN parcel ON parcel.id = owed.parcel_id
              WHERE owed.thread = ?1 AND owed.receiver = ?2 AND owed.integration = ?3 AND owed.channel = ?4
                  AND owed.recipient = ?5 AND parcel.state <> 'dead'
-                 AND (parcel.state = 'delivered' OR parcel.attempts > 0)
+                 AND (parcel.state = 'delivered' OR owed.status = 'firing' AND parcel.attempts > 0)
              ORDER BY owed.id DESC LIMIT 1",
         )?
         .query_row(
@@ -79,34 +78,63 @@ fn insert(transaction: &Transaction<'_>, owed: &Owed, now: DateTime<Utc>) -> any
     Ok(inserted)
 }
 
-/// Takes back what the thread still owes the target but for the newest fact, and messages that then carry nothing.
+/// A message that no worker is sending just now: never tried, or its last attempt is written.
+const AT_REST: &str = "parcel.state = 'pending' AND (parcel.attempts = 0 OR EXISTS (
+    SELECT 1 FROM attempt WHERE attempt.parcel_id = parcel.id AND number = parcel.attempts))";
+
+/// Takes back what the thread still owes the target but for the newest fact. A message that carries it and is at rest
+/// is dissolved; one that is on its way is left, and looked at again when its attempt ends.
 fn supersede(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<()> {
     let target = &owed.target;
+    let integration = target.integration.label();
     let place = params![
         owed.thread,
         &*target.receiver,
-        target.integration.label(),
+        integration,
         target.index,
         target.recipient,
         owed.key
     ];
+    let here = "thread = ?1 AND receiver = ?2 AND integration = ?3 AND channel = ?4 AND recipient = ?5 AND key <> ?6";
+    let parcels: Vec<String> = transaction
+        .prepare_cached(&format!(
+            "SELECT parcel_id FROM owed WHERE {here} AND state = 'composed'
+                 AND EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND {AT_REST})"
+        ))?
+        .query_map(place, |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
     transaction
-        .prepare_cached(
-            "UPDATE owed SET state = 'superseded'
-             WHERE thread = ?1 AND receiver = ?2 AND integration = ?3 AND channel = ?4 AND recipient = ?5 AND key <> ?6
-                 AND (state = 'waiting' OR state = 'composed'
-                     AND EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND state = 'pending'))",
-        )?
+        .prepare_cached(&format!(
+            "UPDATE owed SET state = 'superseded' WHERE {here} AND (state = 'waiting' OR state = 'composed'
+                 AND EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND {AT_REST}))"
+        ))?
         .execute(place)?;
+    parcels.iter().try_for_each(|id| dissolve(transaction, id))
+}
+
+/// Gives up a message whose content is no longer true. What else it carries is composed anew, but for facts that are
+/// superseded too.
+fn dissolve(transaction: &Transaction<'_>, parcel: &str) -> anyhow::Result<()> {
+    transaction
+        .prepare_cached("UPDATE parcel SET state = 'superseded' WHERE id = ?1")?
+        .execute([parcel])?;
+    transaction
+        .prepare_cached(&format!(
+            "UPDATE owed SET state = 'superseded' WHERE parcel_id = ?1 AND state = 'composed' AND {NEWER}"
+        ))?
+        .execute([parcel])?;
     transaction
         .prepare_cached(
-            "UPDATE parcel SET state = 'superseded'
-             WHERE state = 'pending' AND id IN (SELECT parcel_id FROM owed WHERE thread = ?1)
-                 AND NOT EXISTS (SELECT 1 FROM owed WHERE parcel_id = parcel.id AND owed.state = 'composed')",
+            "UPDATE owed SET state = 'waiting', parcel_id = NULL WHERE parcel_id = ?1 AND state = 'composed'",
         )?
-        .execute([&owed.thread])?;
+        .execute([parcel])?;
     Ok(())
 }
+
+/// That a later fact of the same thread is owed to the same target.
+const NEWER: &str = "EXISTS (SELECT 1 FROM owed AS later WHERE later.thread = owed.thread
+    AND later.receiver = owed.receiver AND later.integration = owed.integration AND later.channel = owed.channel
+    AND later.recipient = owed.recipient AND later.id > owed.id)";
 
 pub(super) fn forget_others(
     connection: &mut Connection,
@@ -133,7 +161,7 @@ pub(super) fn forget_others(
 /// The ends that a forgotten subject owes: one per thread and target whose last notice says that the alert fires.
 fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<Owed>> {
     let mut statement = transaction.prepare_cached(
-        "SELECT receiver, integration, channel, recipient, thread, key, notice FROM owed AS it
+        "SELECT receiver, integration, channel, recipient, thread, key, notice, id FROM owed AS it
          WHERE thread >= ?1 || ' ' AND thread < ?1 || '!' AND status = 'firing'
              AND id = (SELECT MAX(id) FROM owed WHERE thread = it.thread AND receiver = it.receiver
                  AND integration = it.integration AND channel = it.channel AND recipient = it.recipient)",
@@ -141,8 +169,7 @@ fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow:
     let mut rows = statement.query([key])?;
     let mut ends = Vec::new();
     while let Some(row) = rows.next()? {
-        let notice: Notice = serde_json::from_str(&row.get::<_, String>(6)?)
-            .context("an old notice is not readable")?;
+        let Some(notice) = readable(row.get(7)?, &row.get::<_, String>(6)?) else { continue };
         ends.push(Owed {
             target: target(row)?,
             thread: row.get(4)?,
@@ -153,6 +180,15 @@ fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow:
         });
     }
     Ok(ends)
+}
+
+/// The notice of a row. One that cannot be read stays in the ledger and holds up nobody else's.
+fn readable(row: i64, text: &str) -> Option<Notice> {
+    serde_json::from_str(text)
+        .inspect_err(|error| {
+            tracing::error!("row {row} of the ledger is not readable and is not told: {error}")
+        })
+        .ok()
 }
 
 /// Reads a target from the first four columns.
@@ -178,15 +214,16 @@ pub(super) fn waiting(
          WHERE state = 'waiting' AND (receiver, integration, channel, recipient) IN (
              SELECT receiver, integration, channel, recipient FROM owed
              WHERE state = 'waiting' AND not_before_ms <= ?1)
-         ORDER BY id LIMIT ?2",
+         ORDER BY +id LIMIT ?2",
     )?;
     let mut rows =
         statement.query(params![to_ms(now), i64::try_from(rows_max).unwrap_or(i64::MAX)])?;
     let mut waiting = Vec::new();
     while let Some(row) = rows.next()? {
-        let notice = serde_json::from_str(&row.get::<_, String>(5)?)
-            .context("a waiting notice is not readable")?;
-        waiting.push(Waiting { row: row.get(4)?, target: target(row)?, notice });
+        let id = row.get(4)?;
+        if let Some(notice) = readable(id, &row.get::<_, String>(5)?) {
+            waiting.push(Waiting { row: id, target: target(row)?, notice });
+        }
     }
     Ok(waiting)
 }
@@ -201,7 +238,7 @@ pub(super) fn composed(
             "INSERT INTO parcel (id, receiver, integration, channel, recipient, body, state, created_ms, next_ms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?7, ?7)",
         )?;
-        // What was superseded meanwhile is not composed; a message that then carries nothing is not sent.
+        // A message of which something was superseded meanwhile is not true any more: the rest is composed anew.
         let mut bind = transaction.prepare_cached(
             "UPDATE owed SET state = 'composed', parcel_id = ?1 WHERE id = ?2 AND state = 'waiting'",
         )?;
@@ -220,7 +257,10 @@ pub(super) fn composed(
             for row in rows {
                 bound += bind.execute(params![parcel.id, row])?;
             }
-            if bound == 0 {
+            if bound < rows.len() {
+                let undo =
+                    "UPDATE owed SET state = 'waiting', parcel_id = NULL WHERE parcel_id = ?1";
+                transaction.execute(undo, [&parcel.id])?;
                 transaction.execute("DELETE FROM parcel WHERE id = ?1", [&parcel.id])?;
             }
         }
@@ -343,10 +383,43 @@ pub(super) fn finish(
             ],
         )?;
     }
+    if matches!(outcome, Outcome::Postponed(..) | Outcome::Untried(_))
+        && is_stale(&transaction, id)?
+    {
+        dissolve(&transaction, id)?;
+    }
     failpoint::hit("finish-before-commit");
     transaction.commit()?;
     failpoint::hit("finish-after-commit");
     Ok(())
+}
+
+pub(super) fn clock_set_back(
+    connection: &mut Connection,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    // Nothing waits longer than an hour: not a group, not a retry, not what a server asked for.
+    let longest = to_ms(add(now, Duration::from_secs(60 * 60)));
+    let now = to_ms(now);
+    connection.execute(
+        "UPDATE owed SET not_before_ms = ?1 WHERE state = 'waiting' AND not_before_ms > ?2",
+        [now, longest],
+    )?;
+    // What a worker has in hand stays in its hand.
+    connection.execute(
+        &format!("UPDATE parcel SET next_ms = ?1 WHERE next_ms > ?2 AND {AT_REST}"),
+        [now, longest],
+    )?;
+    Ok(())
+}
+
+/// Whether something that the message carries was superseded while it was on its way.
+fn is_stale(transaction: &Transaction<'_>, parcel: &str) -> anyhow::Result<bool> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM owed WHERE parcel_id = ?1 AND {NEWER}
+             AND EXISTS (SELECT 1 FROM parcel WHERE id = ?1 AND state = 'pending'))"
+    );
+    Ok(transaction.prepare_cached(&sql)?.query_row([parcel], |row| row.get(0))?)
 }
 
 pub(super) fn backlog(connection: &mut Connection) -> anyhow::Result<Backlog> {

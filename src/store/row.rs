@@ -17,7 +17,8 @@ enum ReadingRow {
     Never,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct FiringRow {
     name: String,
     severity: String,

@@ -8,6 +8,7 @@ mod crash;
 mod docs;
 mod flow;
 mod metrics;
+mod monitor;
 mod notify;
 mod probe;
 mod sim;

@@ -216,6 +216,20 @@ async fn a_header_that_is_no_date_is_a_state_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_header_that_is_no_date_is_looked_up_in_the_list_of_keys() {
+    let reply = |request: &str| match request.contains("/users/auth/keys") {
+        true => {
+            let key = format!(r#"{{"id":"{KEY_ID}","expiration_date":"2026-12-24T00:00:00Z"}}"#);
+            answer("200 OK", &[], &format!(r#"{{"keys":[{key}]}}"#))
+        }
+        false => answer("200 OK", &[&expires("soon")], "{}"),
+    };
+    let observation = probe(reply).await;
+    assert_eq!(observation.result, Ok(Reading::ExpiresAt(utc("2026-12-24T00:00:00Z"))));
+    assert_eq!(observation.key_id.as_deref(), Some(KEY_ID));
+}
+
+#[tokio::test]
 async fn a_login_page_is_not_taken_for_ece() {
     let page = |_: &str| answer("200 OK", &["content-type: text/html"], "<html>log in</html>");
     failed(probe(page).await, FailureReason::UnexpectedStatus);
