@@ -129,7 +129,9 @@ impl World {
             self.ece.url().trim_end_matches('/')
         );
         for name in &self.credentials {
-            text += &format!("      - {{name: {name}, api_key_file: key-{name}, team: owners}}\n");
+            let line =
+                format!("      - {{name: {name}, api_key_file: key-{name}, team: owners}}\n");
+            text += &line;
         }
         text + "route: {receiver: ops, group_wait: 0s}\nstorage: {path: store}\n"
             + &self.receivers
@@ -340,7 +342,7 @@ pub async fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return seen;
         }
         assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -349,7 +351,7 @@ pub async fn wait_until(what: &str, mut look: impl AsyncFnMut() -> bool) {
     let started = Instant::now();
     while !look().await {
         assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -372,7 +374,9 @@ pub async fn request(method: reqwest::Method, url: &str) -> (u16, String) {
         .unwrap();
     let response = client.request(method, url).send().await.unwrap();
     let status = response.status().as_u16();
-    (status, response.text().await.unwrap())
+    #[expect(clippy::disallowed_methods, reason = "the program's own answers")]
+    let body = response.text().await.unwrap();
+    (status, body)
 }
 
 /// Runs the binary to its end: exit code, standard output, standard error.
