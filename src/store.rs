@@ -192,13 +192,11 @@ impl Store {
             })
             .await
             .context("cannot record")?;
-        Ok(match on_disk {
-            true => Recorded::OnDisk,
-            false => {
-                let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-                Recorded::InMemory(left.take())
-            }
-        })
+        if on_disk {
+            return Ok(Recorded::OnDisk);
+        }
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Recorded::InMemory(left.take()))
     }
 
     /// Makes due again what was taken and never finished: by a process that died, or by workers that were stopped.

@@ -186,7 +186,7 @@ fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow:
 fn readable(row: i64, text: &str) -> Option<Notice> {
     serde_json::from_str(text)
         .inspect_err(|error| {
-            tracing::error!("row {row} of the ledger is not readable and is not told: {error}")
+            tracing::error!("row {row} of the ledger is not readable and is not told: {error}");
         })
         .ok()
 }
