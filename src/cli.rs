@@ -63,8 +63,8 @@ struct Flags {
     #[arg(long = "web.enable-lifecycle", global = true)]
     enable_lifecycle: bool,
     /// Scrapes at once; beyond it 503
-    #[arg(long = "web.max-requests", global = true, value_name = "N", default_value_t = 40)]
-    requests_max: usize,
+    #[arg(long = "web.max-requests", global = true, value_name = "N", default_value = "40", value_parser = clap::value_parser!(u16).range(1..))]
+    requests_max: u16,
     /// The folder of the store, instead of the one in the configuration
     #[arg(long = "storage.path", global = true, value_name = "FOLDER")]
     storage_path: Option<PathBuf>,
@@ -185,7 +185,7 @@ impl Flags {
             listen: self.listen,
             telemetry_path: self.telemetry_path,
             lifecycle: if self.enable_lifecycle { Lifecycle::Enabled } else { Lifecycle::Disabled },
-            requests_max: self.requests_max,
+            requests_max: usize::from(self.requests_max),
             storage_path: self.storage_path,
         }
     }
@@ -216,7 +216,7 @@ fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
             let metrics = &options.telemetry_path;
             let _ = say(&format!(
                 "\n  Status page   http://127.0.0.1:{port}/\n  Metrics       http://127.0.0.1:{port}{metrics}\n  \
-                 Mailbox       {desk}\n  Simulated ECE {ece}\n\n  Watch: {}.\n  Stop with Ctrl-C.\n\n",
+                 Mailbox       {desk}  (mails and webhooks)\n  Simulated ECE {ece}\n\n  Watch: {}.\n  Stop with Ctrl-C.\n\n",
                 Demo::programme()
             ));
         };

@@ -166,10 +166,10 @@ impl Demo {
     /// What will happen while somebody watches.
     pub fn programme() -> String {
         format!(
-            "in {} s log-shipper crosses its 7-day step, in {} s hotfix expires, in {} s terraform is renewed",
+            "in {} s log-shipper crosses its 7-day step, in {} s terraform is renewed, in {} s hotfix expires",
             CROSSES_AFTER.num_seconds(),
-            EXPIRES_AFTER.num_seconds(),
-            RENEWS_AFTER.as_secs()
+            RENEWS_AFTER.as_secs(),
+            EXPIRES_AFTER.num_seconds()
         )
     }
 

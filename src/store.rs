@@ -199,8 +199,8 @@ impl Store {
         Ok(Recorded::InMemory(left.take()))
     }
 
-    /// Makes due again what was taken and never finished: by a process that died, or by workers that were stopped.
-    /// Nobody else sends while this store is open.
+    /// Makes due whatever waits for a later try: a process that died or a worker that was stopped may have had it in
+    /// hand, and who repairs a channel and reloads wants to see it work. Nobody else sends while this store is open.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -164,7 +164,7 @@ fn waiting(encoder: &mut DescriptorEncoder<'_>, channels: &Channels, dead: u64) 
         encoder,
         "ece_expiry_exporter_notifications_dead",
         None,
-        "Notifications given up that nobody has looked at yet",
+        "Notifications given up for good, as far as the store remembers",
         Value::count(dead),
     )?;
     per_channel_gauge(

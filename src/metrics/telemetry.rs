@@ -238,12 +238,22 @@ impl Telemetry {
         }
     }
 
-    /// Sets how many notifications were given up that nobody has looked at yet.
+    /// Sets how many notifications were given up for good, as far as the store remembers.
     pub fn set_dead(&self, count: u64) {
         self.own().dead = count;
     }
 
-    /// How many notifications were given up that nobody has looked at yet.
+    /// How many notifications wait in channels whose oldest was raised before `before`, and when that was.
+    pub fn overdue(&self, before: DateTime<Utc>) -> Option<(u64, DateTime<Utc>)> {
+        let channels = self.channels();
+        let late = channels
+            .sent
+            .values()
+            .filter_map(|it| Some((it.pending, it.oldest_pending.filter(|at| *at < before)?)));
+        late.reduce(|(count, oldest), (more, at)| (count + more, oldest.min(at)))
+    }
+
+    /// How many notifications were given up for good, as far as the store remembers.
     pub fn dead(&self) -> u64 {
         self.own().dead
     }

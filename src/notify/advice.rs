@@ -100,8 +100,13 @@ fn unknown(notice: &Notice) -> Vec<String> {
             "On the exporter's machine run: ece-expiry-exporter probe {}/{name}",
             plain(&notice.platform)
         ),
-        "If ECE answers without the expiry, look for a proxy that strips X-Elastic-Api-Key-Expiration, and at the version of ECE."
-            .to_owned(),
+        match notice.probe.failure_reason.as_deref() {
+            Some("secret_unreadable") => {
+                "The exporter cannot read the key: put its file or variable back where the configuration says.".to_owned()
+            }
+            _ => "If ECE answers without the expiry, look for a proxy that strips X-Elastic-Api-Key-Expiration, and at the version of ECE."
+                .to_owned(),
+        },
         "Until then look up the expiry in the Cloud UI (Profile > Settings > API Keys): nobody else watches it."
             .to_owned(),
     ]

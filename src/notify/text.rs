@@ -155,7 +155,7 @@ fn recovered(alert: AlertName, expires_at: Option<DateTime<Utc>>) -> String {
         AlertName::CredentialRejected => format!("RECOVERED, ECE accepts it again{until}"),
         AlertName::CredentialForbidden => format!("RECOVERED, it has its rights again{until}"),
         AlertName::CredentialExpiryUnknown => {
-            format!("RECOVERED, its expiry is known again{until}")
+            format!("RECOVERED, it can be checked again{until}")
         }
         AlertName::CredentialNeverExpires => format!("RECOVERED, it now has an expiry{until}"),
         AlertName::PlatformUnreachable => "RECOVERED, it answers again".to_owned(),
@@ -177,7 +177,11 @@ fn firing(
         },
         AlertName::CredentialRejected => "REJECTED (401)".to_owned(),
         AlertName::CredentialForbidden => "FORBIDDEN (403)".to_owned(),
-        AlertName::CredentialExpiryUnknown => "has an UNKNOWN expiry".to_owned(),
+        AlertName::CredentialExpiryUnknown => match expires_at {
+            // Blind, not ignorant: the last known expiry goes on counting.
+            Some(at) => format!("CANNOT BE CHECKED (last known expiry {})", date(at)),
+            None => "has an UNKNOWN expiry".to_owned(),
+        },
         AlertName::CredentialNeverExpires => "NEVER EXPIRES".to_owned(),
         AlertName::PlatformUnreachable => "is UNREACHABLE".to_owned(),
         AlertName::PlatformClockSkew => match notice.clock_skew_seconds {

@@ -317,8 +317,7 @@ pub(super) fn claim(
 
 pub(super) fn recover(connection: &mut Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
     connection.execute(
-        "UPDATE parcel SET next_ms = ?1 WHERE state = 'pending' AND attempts > 0 AND NOT EXISTS (
-             SELECT 1 FROM attempt WHERE parcel_id = parcel.id AND number = parcel.attempts)",
+        "UPDATE parcel SET next_ms = ?1 WHERE state = 'pending' AND next_ms > ?1",
         [to_ms(now)],
     )?;
     Ok(())

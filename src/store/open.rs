@@ -199,6 +199,8 @@ enum Error {
     Sqlite(#[from] rusqlite::Error),
     #[error("{0}")]
     Content(String),
+    #[error("{0}")]
+    Place(String),
 }
 
 fn connect(file: &Path, now: DateTime<Utc>) -> Result<Connection, Unusable> {
@@ -208,6 +210,9 @@ fn connect(file: &Path, now: DateTime<Utc>) -> Result<Connection, Unusable> {
     let open = || -> Result<Connection, Error> {
         // With a log beside it, the file may end anywhere: the log has the rest.
         let has_log = ["-wal", "-journal"].iter().any(|it| beside(file, it).exists());
+        if let Err(error) = for_us_alone(file) {
+            return Err(Error::Place(error.to_string()));
+        }
         let mut connection = Connection::open_with_flags(file, flags)?;
         if !has_log {
             check_length(file, &connection)?;
@@ -216,6 +221,13 @@ fn connect(file: &Path, now: DateTime<Utc>) -> Result<Connection, Unusable> {
         Ok(connection)
     };
     open().map_err(unusable)
+}
+
+/// Creates a missing file, readable by nobody else: it holds mail addresses and messages. SQLite gives its log the same
+/// permissions.
+fn for_us_alone(file: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().append(true).create(true).mode(0o600).open(file).map(drop)
 }
 
 /// SQLite reads a page that was cut as if zeros followed, and takes a file without a whole one for a new store.
@@ -244,6 +256,7 @@ fn unusable(error: Error) -> Unusable {
             }
         }
         Error::Content(why) => Unusable::Content(why),
+        Error::Place(why) => Unusable::Place(why),
     }
 }
 

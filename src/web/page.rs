@@ -14,7 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::Environment;
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,8 @@ struct Page<'a> {
     config_error: Option<String>,
     store_error: Option<String>,
     dead: u64,
+    overdue: Option<u64>,
+    overdue_since: Option<String>,
     filter: &'a str,
     all: bool,
     counts: Vec<Count>,
@@ -111,6 +113,9 @@ struct Page<'a> {
     rows: Vec<CredentialRow>,
     platforms: Vec<PlatformRow>,
 }
+
+/// A notification that waits longer than a group or the first retries do is worth a word.
+const OVERDUE_AFTER: TimeDelta = TimeDelta::minutes(2);
 
 /// How many credentials are in a state.
 #[derive(Serialize)]
@@ -125,6 +130,7 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
     let filter = filter_of(&query.q);
     let all = query.all == "1";
     let (rows, matching) = rows(&snapshot, filter, if all { ROWS_ALL_MAX } else { ROWS_MAX }, now);
+    let overdue = web.telemetry.overdue(now - OVERDUE_AFTER);
     let page = Page {
         style: minijinja::Value::from_safe_string(STYLE.to_owned()),
         script: minijinja::Value::from_safe_string(SCRIPT.to_owned()),
@@ -134,6 +140,8 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
         config_error: copy(&web.config_error),
         store_error: copy(&web.store_error),
         dead: web.telemetry.dead(),
+        overdue: overdue.map(|(count, _)| count),
+        overdue_since: overdue.map(|(_, since)| since.format("%F %R UTC").to_string()),
         filter,
         all,
         counts: counts(&snapshot, now),

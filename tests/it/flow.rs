@@ -242,3 +242,86 @@ async fn alerts_that_are_due_together_come_in_one_mail_and_a_webhook_each() {
     }
     assert_eq!(ids.len(), 4);
 }
+
+#[tokio::test]
+async fn a_credential_that_comes_back_is_told_again() {
+    let mut world = world().await;
+    world.add("key", Expires::At(start() + days(5)));
+    world.add("other", Expires::At(start() + days(80)));
+    let mut program = world.start().await;
+    program.pass(TimeDelta::minutes(1), TimeDelta::seconds(20)).await;
+    let with_key = world.config_text();
+    for _ in 0..2 {
+        program.stop().await;
+        world.forget("key");
+        program = world.start().await;
+        program.pass(TimeDelta::minutes(1), TimeDelta::seconds(20)).await;
+        program.stop().await;
+        world.remember("key");
+        assert_eq!(world.config_text().len(), with_key.len());
+        program = world.start().await;
+        program.pass(TimeDelta::minutes(1), TimeDelta::seconds(20)).await;
+    }
+    let (fires, ends) = ("credential.expiring new critical", "credential.removed removed critical");
+    assert_eq!(hooks(&world), [fires, ends, fires, ends, fires]);
+}
+
+#[tokio::test]
+async fn an_expired_key_that_can_not_be_probed_either_is_one_alert() {
+    let mut world = world().await;
+    world.receivers += "policy: {repeat: {critical: never, warning: never}}\n";
+    world.add("key", Expires::At(start() + TimeDelta::hours(2)));
+    let mut program = world.start().await;
+    program.pass(TimeDelta::hours(3), TimeDelta::minutes(30)).await;
+    std::fs::remove_file(world.path("key-key")).unwrap();
+    program.pass(days(2), TimeDelta::hours(1)).await;
+    assert_eq!(
+        hooks(&world),
+        ["credential.expiring new critical", "credential.expired escalated critical"]
+    );
+}
+
+#[tokio::test]
+async fn a_group_mail_that_was_late_does_not_tell_what_has_ended() {
+    let mut world = world().await;
+    for name in ["stays", "renewed"] {
+        world.add(name, Expires::At(start() + days(5)));
+    }
+    world.mailbox.set_faults([MailFault::Busy]);
+    let mut program = world.start().await;
+    program.pass(TimeDelta::minutes(10), TimeDelta::seconds(30)).await;
+    let renewed = world.ece.renew("renewed").unwrap();
+    world.write("key-renewed", &renewed);
+    program.pass(TimeDelta::hours(3), TimeDelta::minutes(10)).await;
+    world.mailbox.set_faults([]);
+    program.pass(TimeDelta::hours(2), TimeDelta::minutes(10)).await;
+    let texts: Vec<String> =
+        world.mailbox.mails().iter().map(ece_expiry_exporter::sim::Mail::text).collect();
+    assert!(texts.iter().any(|it| it.contains("\"stays\"")), "{texts:#?}");
+    let about_renewed: Vec<&String> =
+        texts.iter().filter(|it| it.contains("\"renewed\"")).collect();
+    assert!(about_renewed.iter().all(|it| it.contains("RENEWED")), "{about_renewed:#?}");
+}
+
+#[tokio::test]
+async fn an_end_follows_even_if_an_earlier_end_was_lost() {
+    let mut world = world().await;
+    world.add("key", Expires::At(start() + days(80)));
+    let mut program = world.start().await;
+    let forbid = |fault| world.ece.set_fault(On::Key("key"), fault).unwrap();
+    let hours = TimeDelta::hours;
+    forbid(Fault::Forbidden);
+    program.pass(hours(3), TimeDelta::minutes(30)).await;
+    assert_eq!(hooks(&world), ["credential.forbidden new warning"]);
+    world.sink.set_default(Answer::Status(503));
+    for fault in [Fault::None, Fault::Forbidden, Fault::None] {
+        forbid(fault);
+        program.pass(hours(3), TimeDelta::minutes(30)).await;
+    }
+    world.sink.set_default(Answer::Status(200));
+    program.pass(hours(2), TimeDelta::minutes(30)).await;
+    assert_eq!(
+        hooks(&world),
+        ["credential.forbidden new warning", "credential.recovered recovered warning"]
+    );
+}

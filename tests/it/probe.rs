@@ -217,12 +217,12 @@ async fn a_header_that_is_no_date_is_a_state_of_its_own() {
 
 #[tokio::test]
 async fn a_header_that_is_no_date_is_looked_up_in_the_list_of_keys() {
-    let reply = |request: &str| match request.contains("/users/auth/keys") {
-        true => {
-            let key = format!(r#"{{"id":"{KEY_ID}","expiration_date":"2026-12-24T00:00:00Z"}}"#);
-            answer("200 OK", &[], &format!(r#"{{"keys":[{key}]}}"#))
+    let reply = |request: &str| {
+        if !request.contains("/users/auth/keys") {
+            return answer("200 OK", &[&expires("soon")], "{}");
         }
-        false => answer("200 OK", &[&expires("soon")], "{}"),
+        let key = format!(r#"{{"id":"{KEY_ID}","expiration_date":"2026-12-24T00:00:00Z"}}"#);
+        answer("200 OK", &[], &format!(r#"{{"keys":[{key}]}}"#))
     };
     let observation = probe(reply).await;
     assert_eq!(observation.result, Ok(Reading::ExpiresAt(utc("2026-12-24T00:00:00Z"))));

@@ -121,6 +121,12 @@ impl World {
         self.credentials.push(name.to_owned());
     }
 
+    /// Puts a key that was forgotten back into the configuration.
+    pub fn remember(&mut self, name: &str) {
+        self.credentials.push(name.to_owned());
+    }
+
+    /// Takes a key out of the configuration; ECE keeps it.
     pub fn forget(&mut self, name: &str) {
         self.credentials.retain(|it| it != name);
     }

@@ -141,7 +141,7 @@ impl CredentialRow {
                 (format!("{} left", words::span(at - now)), Some(words::instant(at)))
             }
             Some(Reading::Never) => ("never expires".to_owned(), None),
-            None => ("nobody knows".to_owned(), None),
+            None => ("not known".to_owned(), None),
         };
         let moment = |at: Option<DateTime<Utc>>| at.map(|at| Moment::new(at, now));
         Self {
