@@ -316,10 +316,22 @@ pub(super) fn claim(
 }
 
 pub(super) fn recover(connection: &mut Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
-    connection.execute(
+    let transaction = connection.transaction()?;
+    let unfinished = format!("state = 'pending' AND NOT ({AT_REST})");
+    transaction.execute(
         "UPDATE parcel SET next_ms = ?1 WHERE state = 'pending' AND next_ms > ?1",
         [to_ms(now)],
     )?;
+    // Nobody has it in hand any more: a newer fact may take its place.
+    transaction.execute(
+        &format!(
+            "INSERT INTO attempt (parcel_id, number, at_ms, took_ms, outcome, answer)
+             SELECT id, attempts, ?1, 0, 'failed', 'the program ended before the answer was known'
+             FROM parcel WHERE {unfinished}"
+        ),
+        [to_ms(now)],
+    )?;
+    transaction.commit()?;
     Ok(())
 }
 

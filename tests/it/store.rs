@@ -214,8 +214,9 @@ async fn the_first_format_opens_with_its_rows() {
     old.execute_batch(
         r#"INSERT INTO subject VALUES ('prod/key', '{"probes_total": 41, "generation": 3}', 1);
         INSERT INTO subject VALUES ('prod', '{}', 1);
-        INSERT INTO parcel VALUES
-            ('msg_old', 'ops', 'webhook', 0, '', x'7b7d', 'pending', 2, 1793491200000, 1793491200000, NULL, NULL);
+        INSERT INTO parcel
+            (id, receiver, integration, channel, recipient, state, attempts, created_ms, next_ms, body)
+            VALUES ('msg_old', 'ops', 'webhook', 0, '', 'pending', 2, 1793491200000, 1793491200000, x'7b7d');
         INSERT INTO attempt VALUES ('msg_old', 2, 1, 1, 'failed', 'HTTP 503');
         PRAGMA user_version = 1;"#,
     )
