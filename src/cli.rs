@@ -216,7 +216,7 @@ fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
             let metrics = &options.telemetry_path;
             let _ = say(&format!(
                 "\n  Status page   http://127.0.0.1:{port}/\n  Metrics       http://127.0.0.1:{port}{metrics}\n  \
-                 Mailbox       {desk}  (mails and webhooks)\n  Simulated ECE {ece}\n\n  Watch: {}.\n  Stop with Ctrl-C.\n\n",
+                 Mailbox       {desk}\n  Webhooks      {desk}\n  Simulated ECE {ece}\n\n  Watch: {}.\n  Stop with Ctrl-C.\n\n",
                 Demo::programme()
             ));
         };

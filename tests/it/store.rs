@@ -295,7 +295,7 @@ async fn an_end_is_owed_only_to_those_who_were_told_or_may_have_been() {
 }
 
 #[tokio::test]
-async fn what_a_dead_process_had_taken_is_due_at_once_after_recover_and_only_that() {
+async fn what_a_dead_process_had_taken_and_what_waits_for_a_retry_is_due_at_once_after_recover() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).store;
     record(&store, [fires("a")]).await;
@@ -309,9 +309,10 @@ async fn what_a_dead_process_had_taken_is_due_at_once_after_recover_and_only_tha
     assert_eq!((again.len(), again[0].attempts), (1, 2));
     let later = start() + TimeDelta::minutes(5);
     finish(&store, &again, Outcome::Postponed("HTTP 503".to_owned(), later)).await;
+    assert_eq!(claim(&store, start()).await.len(), 0, "a retry waits for its time");
     store.recover(start()).await.unwrap();
-    assert_eq!(claim(&store, start()).await.len(), 0, "a retry is not hurried by a restart");
-    assert_eq!(claim(&store, later).await.len(), 1);
+    let retried = claim(&store, start()).await;
+    assert_eq!((retried.len(), retried[0].attempts), (1, 3), "a start or a reload tries at once");
 }
 
 #[tokio::test]

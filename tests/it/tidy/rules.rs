@@ -39,11 +39,10 @@ const ADDRESSES: [&str; 6] =
     ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4", "SocketAddrV6"];
 
 /// Where each outside library may be named. What is not listed may be named anywhere.
-const OWNERS: [(&str, &[&str]); 20] = [
+const OWNERS: [(&str, &[&str]); 19] = [
     ("cron", &["schedule"]),
     ("jiff", &["schedule"]),
     ("secrecy", &["config"]),
-    ("serde_saphyr", &["config"]),
     ("httpdate", &["observation", "probe", "notify", "sim"]),
     ("rustls", &["tls", "web", "app", "sim"]),
     ("rustls_platform_verifier", &["tls"]),
