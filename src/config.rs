@@ -210,6 +210,13 @@ pub struct Policy {
     pub repeat: Repeat,
 }
 
+impl Policy {
+    /// The most urgent step that is crossed with `left` to live; none before the first.
+    pub fn crossed(&self, left: chrono::TimeDelta) -> Option<Step> {
+        self.steps.iter().rev().find(|step| left <= crate::time::delta(step.before)).copied()
+    }
+}
+
 /// One threshold of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {

@@ -124,11 +124,9 @@ impl Monitor {
                 monitor.slots.push(slot);
             }
         }
-        for at in 0..monitor.slots.len() {
-            monitor.plan(at, now);
-        }
+        let credentials = (0..monitor.slots.len()).map(|at| monitor.plan(at, now)).collect();
         monitor.shared.board.replace(Snapshot {
-            credentials: monitor.slots.iter().map(|slot| Arc::new(slot.status())).collect(),
+            credentials,
             platforms: monitor.platforms.iter().map(|slot| Arc::new(slot.status())).collect(),
         });
         Ok(monitor)
@@ -144,7 +142,7 @@ impl Monitor {
         loop {
             let now = time::now();
             self.tick(now).await;
-            self.launch(&mut flying);
+            self.launch(&mut flying, time::now);
             let wake = self.next_wake(now);
             tokio::select! {
                 Some(first) = flying.join_next() => {
@@ -173,14 +171,12 @@ impl Monitor {
         if self.last_tick.is_some_and(|last| now < last - CLOCK_STEP_MAX) {
             self.clock_set_back(now).await;
             self.runs.clear();
-            (0..self.slots.len())
-                .filter(|at| !self.slots[*at].is_busy())
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|at| {
+            for at in 0..self.slots.len() {
+                if !self.slots[at].is_busy() {
                     self.slots[at].next_run = self.slots[at].scheduled_after(now);
                     self.plan(at, now);
-                });
+                }
+            }
         }
         self.last_tick = Some(now);
         while let Some((at, slot)) = self.runs.first().copied().filter(|(at, _)| *at <= now) {
@@ -212,11 +208,11 @@ impl Monitor {
     pub async fn step(&mut self, now: DateTime<Utc>, clock: fn() -> DateTime<Utc>) {
         self.tick(now).await;
         let mut flying = JoinSet::new();
-        self.launch_at(&mut flying, clock);
+        self.launch(&mut flying, clock);
         while let Some(first) = flying.join_next().await {
             let landed: Vec<_> = first.into_iter().collect();
             self.settle(landed, now).await;
-            self.launch_at(&mut flying, clock);
+            self.launch(&mut flying, clock);
         }
     }
 
@@ -244,16 +240,8 @@ impl Monitor {
         self.platforms[self.slots[at].platform].waiting.push_back(at);
     }
 
-    fn launch(&mut self, flying: &mut JoinSet<(usize, Observation)>) {
-        self.launch_at(flying, time::now);
-    }
-
     /// Starts waiting probes as far as the bound of each platform allows.
-    fn launch_at(
-        &mut self,
-        flying: &mut JoinSet<(usize, Observation)>,
-        clock: fn() -> DateTime<Utc>,
-    ) {
+    fn launch(&mut self, flying: &mut JoinSet<(usize, Observation)>, clock: fn() -> DateTime<Utc>) {
         for platform in &mut self.platforms {
             while platform.in_flight < platform.platform.max_concurrent_probes {
                 let Some(at) = platform.waiting.pop_front() else { break };
@@ -283,15 +271,22 @@ impl Monitor {
             self.shared.telemetry.runs_missed(slot.missed(now));
             slot.next_run = again.map_or(scheduled, |wait| scheduled.min(time::add(now, wait)));
         }
+        let platforms = draft.platforms.keys().copied().collect();
         self.commit(draft, now).await;
         for (at, _) in landed {
-            self.plan(at, now);
-            let status = Arc::new(self.slots[at].status());
+            let status = self.plan(at, now);
             for reply in std::mem::take(&mut self.slots[at].replies) {
                 // A client that has gone away needs no answer.
                 let _ = reply.send(status.clone());
             }
         }
+        self.show(platforms);
+    }
+
+    /// Puts the rows of these platforms onto the board.
+    fn show(&self, platforms: BTreeSet<usize>) {
+        let row = |at: usize| (at, Arc::new(self.platforms[at].status()));
+        self.shared.board.update([], platforms.into_iter().map(row));
     }
 
     /// Decides what the passing of time calls for, without a probe.
@@ -322,19 +317,14 @@ impl Monitor {
                 draft.platforms.insert(at, decision.next);
             }
         }
-        let reminded: Vec<usize> = draft.platforms.keys().copied().collect();
+        let reminded = draft.platforms.keys().copied().collect();
         if !draft.is_empty() {
             self.commit(draft, now).await;
         }
         for at in due {
             self.plan(at, now);
         }
-        let rows = self.platforms.iter().enumerate();
-        let rows: Vec<_> = rows
-            .filter(|(at, _)| reminded.contains(at))
-            .map(|(at, it)| (at, Arc::new(it.status())))
-            .collect();
-        self.shared.board.update([], rows);
+        self.show(reminded);
     }
 
     /// Decides for one credential, into the draft. Says how soon to ask again.
@@ -427,7 +417,7 @@ impl Monitor {
     }
 
     /// Puts a credential back into the queues and its row onto the board.
-    fn plan(&mut self, at: usize, now: DateTime<Utc>) {
+    fn plan(&mut self, at: usize, now: DateTime<Utc>) -> Arc<CredentialStatus> {
         let slot = &mut self.slots[at];
         if !slot.is_busy() {
             self.runs.insert((slot.next_run, at));
@@ -443,13 +433,12 @@ impl Monitor {
             }
             self.wakes.insert((*wake, at));
         }
-        let platform = slot.platform;
-        let rows = [(at, Arc::new(slot.status()))];
+        let row = Arc::new(slot.status());
+        // Before the first tick there is no board to put it onto.
         if self.last_tick.is_some() {
-            self.shared
-                .board
-                .update(rows, [(platform, Arc::new(self.platforms[platform].status()))]);
+            self.shared.board.update([(at, row.clone())], []);
         }
+        row
     }
 
     fn log(&self, at: usize, observation: &Observation) {

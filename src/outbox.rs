@@ -46,7 +46,7 @@ const STORE_PAUSE: TimeDelta = TimeDelta::seconds(5);
 const WAKE_MIN: TimeDelta = TimeDelta::milliseconds(250);
 
 /// One channel of one receiver: what a worker serves alone.
-type ChannelKey = (Arc<str>, Integration, u32);
+type Lane = (Arc<str>, Integration, u32);
 
 /// Loop 2.
 pub struct Outbox {
@@ -55,7 +55,7 @@ pub struct Outbox {
     telemetry: Arc<Telemetry>,
     sender: Arc<Sender>,
     origin: Origin,
-    busy: BTreeSet<ChannelKey>,
+    busy: BTreeSet<Lane>,
 }
 
 impl Outbox {
@@ -131,7 +131,7 @@ impl Outbox {
         Ok(())
     }
 
-    fn release(&mut self, done: Result<ChannelKey, tokio::task::JoinError>) {
+    fn release(&mut self, done: Result<Lane, tokio::task::JoinError>) {
         match done {
             Ok(channel) => drop(self.busy.remove(&channel)),
             // A worker that panicked must not block its channel for ever; which one is not known.
@@ -145,7 +145,7 @@ impl Outbox {
     /// Composes what is due, hands due messages to workers, and says when to look again.
     async fn tick(
         &mut self,
-        workers: &mut JoinSet<ChannelKey>,
+        workers: &mut JoinSet<Lane>,
         now: DateTime<Utc>,
         clock: fn() -> DateTime<Utc>,
     ) -> anyhow::Result<DateTime<Utc>> {
@@ -156,7 +156,7 @@ impl Outbox {
             .claim(busy, CLAIM_MAX, CLAIM_LEASE, now)
             .await
             .context("cannot take due messages")?;
-        let mut by_channel: BTreeMap<ChannelKey, Vec<Parcel>> = BTreeMap::new();
+        let mut by_channel: BTreeMap<Lane, Vec<Parcel>> = BTreeMap::new();
         for parcel in claimed {
             let Target { receiver, integration, index, .. } = &parcel.target;
             by_channel.entry((receiver.clone(), *integration, *index)).or_default().push(parcel);

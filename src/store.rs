@@ -23,6 +23,7 @@ use crate::alert::{PlatformState, State};
 use crate::config::CredentialId;
 use crate::delivery::{Integration, Notice, Owed, Parcel, Target};
 use crate::failpoint;
+use crate::metrics::ChannelKey;
 
 /// Work waiting for the store's thread; beyond it callers wait.
 const JOBS_MAX: usize = 256;
@@ -91,9 +92,6 @@ pub enum Outcome {
     /// It was not tried, because the one before it failed; as it was, but not before this time.
     Untried(DateTime<Utc>),
 }
-
-/// A kind of channel of a receiver, as metrics count by it.
-type ChannelKey = (Arc<str>, Integration);
 
 /// The state of the outbox for metrics: per receiver and integration, how many messages wait and since when.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -424,7 +424,7 @@ fn crossed(policy: &Policy, at: DateTime<Utc>, now: DateTime<Utc>) -> Option<Fir
     if at <= now {
         return Some(Firing::new(AlertName::CredentialExpired, Severity::Critical, None, at, now));
     }
-    let step = policy.steps.iter().rev().find(|step| at - now <= delta(step.before))?;
+    let step = policy.crossed(at - now)?;
     let since = at.checked_sub_signed(delta(step.before)).unwrap_or(now);
     Some(Firing::new(AlertName::CredentialExpiring, step.severity, Some(step.before), since, now))
 }

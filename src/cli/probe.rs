@@ -63,10 +63,7 @@ impl Verdict {
             Ok(Reading::Never) => credential.policy.never_expires,
             Ok(Reading::ExpiresAt(at)) if *at <= observation.at => Some(Severity::Critical),
             Ok(Reading::ExpiresAt(at)) => {
-                let left = *at - observation.at;
-                let crossed =
-                    credential.policy.steps.iter().rev().find(|it| left <= time::delta(it.before));
-                crossed.map(|it| it.severity)
+                credential.policy.crossed(*at - observation.at).map(|it| it.severity)
             }
             Err(failure) => match failure.reason.blame() {
                 Blame::Rejected => Some(Severity::Critical),
