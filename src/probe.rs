@@ -21,7 +21,7 @@ use reqwest::header::{
 };
 use tokio::time::timeout;
 
-use self::key::Key;
+use self::key::{Key, KeyReader};
 use self::transport::Transport;
 use crate::config::{Credential, CredentialKind, Platform};
 use crate::observation::answer::{self, Answer, KeyListing, Meaning};
@@ -50,6 +50,7 @@ const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
 pub struct Prober {
     client: reqwest::Client,
     coordinators: Vec<Coordinator>,
+    keys: KeyReader,
     timeout: Duration,
 }
 
@@ -115,6 +116,8 @@ impl Prober {
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            // What fails is asked again by the next probe, or of the next coordinator.
+            .retry(reqwest::retry::never())
             .connect_timeout(connect_max)
             .pool_max_idle_per_host(platform.max_concurrent_probes)
             .pool_idle_timeout(IDLE_MAX)
@@ -127,7 +130,7 @@ impl Prober {
         }
         // No timeout of its own: `probe` puts one around the whole.
         let client = builder.build().context("cannot build the HTTP client")?;
-        Ok(Self { client, coordinators, timeout })
+        Ok(Self { client, coordinators, keys: KeyReader::default(), timeout })
     }
 
     /// Asks when `credential` expires. Ends within the timeout, and always with an observation; `now` reads the clock.
@@ -161,7 +164,7 @@ impl Prober {
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
         let CredentialKind::ApiKey(source) = &credential.kind;
-        let key = match Key::read(source).await {
+        let key = match self.keys.read(source, self.timeout).await {
             Ok(key) => key,
             Err(failure) => return Sight::failed(failure),
         };

@@ -4,12 +4,15 @@
 //! A `SecretSource` is read again before each use, so a rotated file needs no restart.
 
 use std::fmt;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 
 /// The most that is read from a secret file; a key, a password or a URL is far shorter.
-const SECRET_BYTES_MAX: u64 = 64 * 1024;
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// Room for a secret as they are, so that reading one takes one read.
+const SECRET_BYTES_USUAL: usize = 512;
 
 /// A secret text. `Debug` prints `[secret]`.
 #[derive(Clone)]
@@ -88,12 +91,13 @@ impl SecretSource {
         let text = match self {
             Self::File(path) => {
                 let io = |source| SecretError::Io { path: path.clone(), source };
-                let meta = std::fs::metadata(path).map_err(io)?;
-                if SECRET_BYTES_MAX < meta.len() {
+                let file = std::fs::File::open(path).map_err(io)?;
+                let mut bytes = Vec::with_capacity(SECRET_BYTES_USUAL);
+                let read = file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
+                if SECRET_BYTES_MAX < read.map_err(io)? {
                     return Err(unusable("is larger than 64 KiB, so it is not a secret"));
                 }
-                String::from_utf8(std::fs::read(path).map_err(io)?)
-                    .map_err(|_| unusable("is not UTF-8 text"))?
+                String::from_utf8(bytes).map_err(|_| unusable("is not UTF-8 text"))?
             }
             Self::Env(name) => std::env::var(name).map_err(|error| match error {
                 std::env::VarError::NotPresent => unusable("is not set"),

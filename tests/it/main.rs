@@ -8,6 +8,7 @@ mod coordinator;
 mod crash;
 mod docs;
 mod flow;
+mod keys;
 mod metrics;
 mod monitor;
 mod notify;

@@ -1,0 +1,120 @@
+//! Files of keys on a disk that does not answer: named pipes, which nobody has written to yet.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use ece_expiry_exporter::config::{Credential, CredentialKind, SecretSource};
+use ece_expiry_exporter::observation::{Failure, FailureReason, Observation};
+use ece_expiry_exporter::probe::Prober;
+use ece_expiry_exporter::time;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use crate::coordinator::{Coordinator, answer};
+use crate::probe::{DEADLINE, PATIENCE, credential, expires, platform};
+
+async fn ece() -> Coordinator {
+    let expires = expires("2027-02-21T09:15:30.123Z");
+    Coordinator::http(move |_| {
+        answer("200 OK", &["content-type: application/json", &expires], "{}")
+    })
+    .await
+}
+
+/// A named pipe. Whoever opens it to read hangs until it is written to, which dropping does at the latest: a
+/// runtime waits for its threads.
+struct Pipe(PathBuf);
+
+impl Pipe {
+    fn write(&self, text: &[u8]) {
+        // Open for both, it does not wait for who reads.
+        let mut file = OpenOptions::new().read(true).write(true).open(&self.0).unwrap();
+        file.write_all(text).unwrap();
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.write(b"none");
+    }
+}
+
+/// A credential whose file hangs.
+fn hanging(dir: &TempDir, name: &str) -> (Credential, Pipe) {
+    let path = dir.path().join(name);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let kind = CredentialKind::ApiKey(SecretSource::File(path.clone()));
+    (Credential { kind, ..credential(dir) }, Pipe(path))
+}
+
+fn start(prober: &Arc<Prober>, credential: &Credential) -> JoinHandle<Observation> {
+    let (prober, credential) = (prober.clone(), credential.clone());
+    tokio::spawn(async move { prober.probe(&credential, time::now).await })
+}
+
+#[tokio::test]
+async fn a_file_that_hangs_does_not_keep_the_others_from_being_read() {
+    let dir = TempDir::new().unwrap();
+    let ece = ece().await;
+    let prober = Arc::new(Prober::new(&platform(&[ece.http_url()]), PATIENCE).unwrap());
+    let healthy = credential(&dir);
+    let (first, first_pipe) = hanging(&dir, "first");
+    let (second, second_pipe) = hanging(&dir, "second");
+    let waiting = [start(&prober, &first), start(&prober, &second)];
+    tokio::task::yield_now().await;
+
+    for _ in 0..3 {
+        let observation = prober.probe(&healthy, time::now).await;
+        assert!(observation.result.is_ok(), "{observation:?}");
+    }
+    assert!(waiting.iter().all(|it| !it.is_finished()));
+
+    let key = fs::read(dir.path().join("key")).unwrap();
+    first_pipe.write(&key);
+    second_pipe.write(&key);
+    for probe in waiting {
+        let observation = probe.await.unwrap();
+        assert!(observation.result.is_ok(), "{observation:?}");
+    }
+}
+
+#[test]
+fn a_file_that_hangs_holds_one_thread_however_often_it_is_asked_for() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let dir = TempDir::new().unwrap();
+        let ece = ece().await;
+        let prober = Arc::new(Prober::new(&platform(&[ece.http_url()]), DEADLINE).unwrap());
+        let (hanging, pipe) = hanging(&dir, "hanging");
+        for _ in 0..3 {
+            let observation = prober.probe(&hanging, time::now).await;
+            let Err(Failure { reason, message, .. }) = observation.result else {
+                panic!("{observation:?}")
+            };
+            assert_eq!(reason, FailureReason::SecretUnreadable);
+            assert!(message.contains("was not read from file"), "{message}");
+            assert!(message.contains("check the disk"), "{message}");
+        }
+        // The second of two threads is free.
+        let healthy = credential(&dir);
+        let patient = Arc::new(Prober::new(&platform(&[ece.http_url()]), PATIENCE).unwrap());
+        let observation = patient.probe(&healthy, time::now).await;
+        assert!(observation.result.is_ok(), "{observation:?}");
+
+        // Two credentials of one file, which is read once.
+        let both = [start(&prober, &hanging), start(&prober, &hanging)];
+        tokio::task::yield_now().await;
+        pipe.write(&fs::read(dir.path().join("key")).unwrap());
+        for probe in both {
+            let observation = probe.await.unwrap();
+            assert!(observation.result.is_ok(), "{observation:?}");
+        }
+    });
+}
