@@ -1,10 +1,14 @@
 //! Loop 1: schedule, probe, decide, record.
 //!
 //! The monitor is the only writer of states. It does not walk all credentials: two ordered queues say who is to be
-//! probed and for whom time alone calls for a decision (a step, a reminder). Probes that finish together are recorded in
-//! one transaction, and only then take effect and are shown; if the record fails they are forgotten, and the next
-//! probe decides again.
+//! probed and for whom time alone calls for a decision (a step, a reminder).
+//!
+//! What somebody is told, an expiry that changed and whatever else would be missed after a crash is recorded first,
+//! in one transaction for all probes that finished together, and only then takes effect and is shown; if the record
+//! fails it is forgotten, and the next probe decides again. That a credential was probed once more with the same result
+//! is recorded with the next such transaction, within seconds.
 
+mod record;
 mod slot;
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,15 +19,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use self::record::{Draft, Unsaved};
 use self::slot::{PlatformSlot, Slot};
-use crate::alert::{self, Decision, PlatformState, State};
+use crate::alert::{self, Decision};
 use crate::config::{Config, CredentialId};
 use crate::delivery::{self, Subject};
 use crate::metrics::Telemetry;
 use crate::observation::Observation;
 use crate::probe::Prober;
 use crate::status::{Board, CredentialStatus, Snapshot};
-use crate::store::{Batch, Recorded, Store};
+use crate::store::Store;
 use crate::time;
 
 /// How many finished probes are recorded in one transaction.
@@ -71,6 +76,7 @@ pub struct Monitor {
     /// When time alone calls for a decision.
     wakes: BTreeSet<(DateTime<Utc>, usize)>,
     last_tick: Option<DateTime<Utc>>,
+    unsaved: Unsaved,
 }
 
 impl Monitor {
@@ -107,6 +113,7 @@ impl Monitor {
             runs: BTreeSet::new(),
             wakes: BTreeSet::new(),
             last_tick: None,
+            unsaved: Unsaved::default(),
         };
         for (platform, prober) in config.platforms.iter().zip(probers) {
             let state = remembered.platforms.remove(&platform.name).unwrap_or_default();
@@ -132,7 +139,7 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Runs until `stop` says so. Probes in flight are then given up and not recorded.
+    /// Runs until `stop` says so. Probes in flight are then given up; what has finished is recorded.
     pub async fn run(
         mut self,
         requests: &mut mpsc::Receiver<ProbeRequest>,
@@ -153,16 +160,17 @@ impl Monitor {
                         Err(error) => {
                             // Which credential it was is not known: a new start probes them all.
                             tracing::error!("a probe died, which is a bug, please report it: {error}");
-                            return;
+                            break;
                         }
                     };
                     self.settle(landed, time::now()).await;
                 }
                 Some(request) = requests.recv() => self.accept(request),
                 () = time::sleep_until(wake) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => break,
             }
         }
+        self.save(time::now()).await;
     }
 
     /// One step without a socket: decides what time alone calls for and queues the probes that are due.
@@ -184,6 +192,9 @@ impl Monitor {
             self.queue(slot);
         }
         self.pass(now).await;
+        if self.unsaved.is_due(now) {
+            self.save(now).await;
+        }
     }
 
     /// What was planned or told in a future that is now none: reminders and messages would wait for it.
@@ -222,7 +233,8 @@ impl Monitor {
         let alert = self.wakes.first().map(|(at, _)| (*at).max(now + WAKE_MIN));
         let platform = self.platforms.iter().filter_map(|it| it.state.wake_at(&it.platform.policy));
         let platform = platform.min().map(|at| at.max(now + WAKE_MIN));
-        [run, alert, platform].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
+        let save = self.unsaved.due_at();
+        [run, alert, platform, save].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     fn accept(&mut self, request: ProbeRequest) {
@@ -354,68 +366,6 @@ impl Monitor {
         again
     }
 
-    /// Writes a draft; what is written takes effect, what is not is forgotten.
-    async fn commit(&mut self, draft: Draft, now: DateTime<Utc>) {
-        let is_owing = !draft.owed.is_empty();
-        let batch = Batch {
-            credentials: draft
-                .credentials
-                .iter()
-                .map(|(at, state)| (self.slots[*at].credential.id.clone(), state.clone()))
-                .collect(),
-            platforms: draft
-                .platforms
-                .iter()
-                .map(|(at, state)| (self.platforms[*at].platform.name.clone(), state.clone()))
-                .collect(),
-            owed: draft.owed,
-        };
-        match self.shared.store.record(batch, now).await {
-            Ok(Recorded::OnDisk) => self.shared.telemetry.state_written(now),
-            Ok(Recorded::InMemory(first)) => {
-                self.shared.telemetry.state_write_failed();
-                if let Some(why) = first {
-                    self.complain(format!(
-                        "cannot write the store, keeping everything in memory: {why}"
-                    ));
-                }
-            }
-            Err(error) => {
-                self.shared.telemetry.state_write_failed();
-                self.complain(format!(
-                    "{error:#}; the decisions are taken again at the next probe"
-                ));
-                return;
-            }
-        }
-        for (subject, event) in &draft.told {
-            let (name, reason, severity) =
-                (event.name.label(), event.reason.label(), event.severity.label());
-            tracing::info!(
-                subject,
-                alert = name,
-                reason,
-                severity,
-                "{name} of {subject}: {reason} ({severity})"
-            );
-        }
-        for (at, state) in draft.credentials {
-            self.slots[at].state = state;
-        }
-        for (at, state) in draft.platforms {
-            self.platforms[at].state = state;
-        }
-        if is_owing {
-            self.shared.owed.notify_one();
-        }
-    }
-
-    fn complain(&self, what: String) {
-        tracing::error!("{what}");
-        *self.shared.store_error.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            Some(what);
-    }
-
     /// Puts a credential back into the queues and its row onto the board.
     fn plan(&mut self, at: usize, now: DateTime<Utc>) -> Arc<CredentialStatus> {
         let slot = &mut self.slots[at];
@@ -476,36 +426,4 @@ pub fn probers(config: &Config) -> anyhow::Result<Vec<Arc<Prober>>> {
             .with_context(|| format!("cannot prepare probes of platform {}", platform.name))
     };
     config.platforms.iter().map(prober).collect()
-}
-
-/// Next states by position, and what they call for, before they are written.
-#[derive(Debug, Default)]
-struct Draft {
-    credentials: HashMap<usize, State>,
-    platforms: HashMap<usize, PlatformState>,
-    owed: Vec<delivery::Owed>,
-    /// Subjects and events, for the log.
-    told: Vec<(String, alert::Event)>,
-}
-
-impl Draft {
-    fn is_empty(&self) -> bool {
-        self.credentials.is_empty() && self.platforms.is_empty()
-    }
-
-    fn owe_platform(
-        &mut self,
-        config: &Config,
-        slot: &PlatformSlot,
-        decision: &alert::PlatformDecision,
-        probed: &State,
-        now: DateTime<Utc>,
-    ) {
-        for event in &decision.events {
-            let platform = &slot.platform;
-            self.told.push((platform.name.to_string(), event.clone()));
-            let subject = Subject::Platform(platform, &decision.next, probed);
-            self.owed.extend(delivery::owed(config, subject, event, now));
-        }
-    }
 }

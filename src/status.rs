@@ -50,7 +50,7 @@ pub struct CredentialStatus {
     pub http_status: Option<u16>,
     /// Why the last probe failed, with its sentence; `None` if it succeeded or none has run.
     pub failure: Option<(FailureReason, String)>,
-    /// Probes finished since the credential is known.
+    /// Probes finished since the start or reload.
     pub probes_total: u64,
     /// Those without success.
     pub probe_failures_total: u64,

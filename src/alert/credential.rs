@@ -62,7 +62,7 @@ pub struct State {
     pub rejections: u32,
     /// 403s in a row, likewise.
     pub refusals: u32,
-    /// Probes finished.
+    /// Probes finished since the start or reload; not recorded, since a counter that falls a little looks like a reset.
     pub probes_total: u64,
     /// Those without success.
     pub probe_failures_total: u64,
@@ -76,6 +76,16 @@ impl State {
     /// The firing alerts.
     pub fn firing(&self) -> impl Iterator<Item = &Firing> {
         self.lifetime.iter().chain(&self.access)
+    }
+
+    /// Whether more has changed since `before` than the record of the last probe and how often it has failed, which
+    /// the next probes tell again.
+    pub fn differs_in_substance(&self, before: &Self) -> bool {
+        let substance = |it: &Self| (it.reading, it.candidate, it.generation);
+        substance(self) != substance(before)
+            || self.key_id != before.key_id
+            || self.lifetime != before.lifetime
+            || self.access != before.access
     }
 }
 

@@ -156,6 +156,11 @@ impl PlatformState {
         self.firing().filter_map(|firing| firing.repeat_at(&policy.repeat)).min()
     }
 
+    /// Whether more has changed since `before` than what the next answers tell again.
+    pub fn differs_in_substance(&self, before: &Self) -> bool {
+        self.unreachable != before.unreachable || self.skew != before.skew
+    }
+
     /// The firing alerts.
     pub fn firing(&self) -> impl Iterator<Item = &Firing> {
         self.unreachable.iter().chain(&self.skew)

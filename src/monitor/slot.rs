@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::oneshot;
 
 use crate::alert::{Firing, PlatformState, State};
@@ -92,7 +92,10 @@ impl Slot {
             missed += 1;
             at = self.scheduled_after(at);
         }
-        missed
+        // A first probe or a retry is not of the schedule: it stands for the run that comes while it lasts.
+        let is_extra =
+            || self.scheduled_after(self.next_run - TimeDelta::milliseconds(1)) != self.next_run;
+        if 0 < missed && is_extra() { missed - 1 } else { missed }
     }
 
     pub(super) fn status(&self) -> CredentialStatus {

@@ -45,8 +45,6 @@ struct CredentialRow {
     failing_since_ms: Option<i64>,
     rejections: u32,
     refusals: u32,
-    probes_total: u64,
-    probe_failures_total: u64,
     lifetime: Option<FiringRow>,
     access: Option<FiringRow>,
 }
@@ -121,8 +119,6 @@ pub(super) fn write_credential(state: &State) -> serde_json::Result<String> {
         failing_since_ms: state.failing_since.map(to_ms),
         rejections: state.rejections,
         refusals: state.refusals,
-        probes_total: state.probes_total,
-        probe_failures_total: state.probe_failures_total,
         lifetime: state.lifetime.as_ref().map(firing_row),
         access: state.access.as_ref().map(firing_row),
     })
@@ -147,10 +143,11 @@ pub(super) fn read_credential(text: &str) -> serde_json::Result<State> {
         failing_since: row.failing_since_ms.map(from_ms),
         rejections: row.rejections,
         refusals: row.refusals,
-        probes_total: row.probes_total,
-        probe_failures_total: row.probe_failures_total,
         lifetime: row.lifetime.as_ref().and_then(firing),
         access: row.access.as_ref().and_then(firing),
+        // Counters begin anew, as those of every process do.
+        probes_total: 0,
+        probe_failures_total: 0,
     })
 }
 
@@ -205,14 +202,13 @@ mod tests {
             failing_since: Some(at),
             rejections: 1,
             refusals: 1,
-            probes_total: 9,
-            probe_failures_total: 2,
             lifetime: Some(firing.clone()),
             access: Some(Firing {
                 name: AlertName::CredentialRejected,
                 step: None,
                 ..firing.clone()
             }),
+            ..State::default()
         };
         assert_eq!(read_credential(&write_credential(&state).unwrap()).unwrap(), state);
         let platform = PlatformState {

@@ -1,0 +1,182 @@
+//! How decisions take effect: recorded first, if anybody would miss them after a crash.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Monitor;
+use super::slot::PlatformSlot;
+use crate::alert::{self, PlatformState, State};
+use crate::config::Config;
+use crate::delivery::{self, Subject};
+use crate::store::{Batch, Recorded};
+
+/// How often at most states are recorded in which nothing but the freshness has changed. A crash forgets this much of
+/// when probes last ran, and nothing else.
+const SAVE_EVERY: TimeDelta = TimeDelta::seconds(10);
+
+/// Next states by position, and what they call for, before they are written.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) credentials: HashMap<usize, State>,
+    pub(super) platforms: HashMap<usize, PlatformState>,
+    pub(super) owed: Vec<delivery::Owed>,
+    /// Subjects and events, for the log.
+    pub(super) told: Vec<(String, alert::Event)>,
+}
+
+impl Draft {
+    pub(super) fn is_empty(&self) -> bool {
+        self.credentials.is_empty() && self.platforms.is_empty()
+    }
+
+    pub(super) fn owe_platform(
+        &mut self,
+        config: &Config,
+        slot: &PlatformSlot,
+        decision: &alert::PlatformDecision,
+        probed: &State,
+        now: DateTime<Utc>,
+    ) {
+        for event in &decision.events {
+            let platform = &slot.platform;
+            self.told.push((platform.name.to_string(), event.clone()));
+            let subject = Subject::Platform(platform, &decision.next, probed);
+            self.owed.extend(delivery::owed(config, subject, event, now));
+        }
+    }
+}
+
+/// What has taken effect and is not recorded yet, by position.
+#[derive(Debug, Default)]
+pub(super) struct Unsaved {
+    credentials: BTreeSet<usize>,
+    platforms: BTreeSet<usize>,
+    /// When something was last recorded.
+    saved_at: Option<DateTime<Utc>>,
+}
+
+impl Unsaved {
+    fn is_empty(&self) -> bool {
+        self.credentials.is_empty() && self.platforms.is_empty()
+    }
+
+    /// Whether a record of mere freshness would not be one too many.
+    fn may_save(&self, now: DateTime<Utc>) -> bool {
+        // After the clock was set back, too.
+        self.saved_at.is_none_or(|at| at + SAVE_EVERY <= now || now < at)
+    }
+
+    pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
+        !self.is_empty() && self.may_save(now)
+    }
+
+    pub(super) fn due_at(&self) -> Option<DateTime<Utc>> {
+        self.saved_at.filter(|_| !self.is_empty()).map(|at| at + SAVE_EVERY)
+    }
+}
+
+/// The store has refused a batch, and the reason has been told.
+struct NotRecorded;
+
+impl Monitor {
+    /// Lets a draft take effect: at once if only the freshness has changed, else when it is recorded; what cannot be
+    /// recorded is forgotten.
+    pub(super) async fn commit(&mut self, mut draft: Draft, now: DateTime<Utc>) {
+        let is_owing = !draft.owed.is_empty();
+        if is_owing || self.has_substance(&draft) || self.unsaved.may_save(now) {
+            if self.record(&mut draft, now).await.is_err() {
+                return;
+            }
+        } else {
+            self.unsaved.credentials.extend(draft.credentials.keys());
+            self.unsaved.platforms.extend(draft.platforms.keys());
+        }
+        for (subject, event) in &draft.told {
+            let (name, reason, severity) =
+                (event.name.label(), event.reason.label(), event.severity.label());
+            tracing::info!(
+                subject,
+                alert = name,
+                reason,
+                severity,
+                "{name} of {subject}: {reason} ({severity})"
+            );
+        }
+        for (at, state) in draft.credentials {
+            self.slots[at].state = state;
+        }
+        for (at, state) in draft.platforms {
+            self.platforms[at].state = state;
+        }
+        if is_owing {
+            self.shared.owed.notify_one();
+        }
+    }
+
+    /// Whether a crash must not lose the draft.
+    fn has_substance(&self, draft: &Draft) -> bool {
+        let mut credentials = draft.credentials.iter();
+        let mut platforms = draft.platforms.iter();
+        credentials.any(|(at, next)| next.differs_in_substance(&self.slots[*at].state))
+            || platforms.any(|(at, next)| next.differs_in_substance(&self.platforms[*at].state))
+    }
+
+    /// Records a draft, and with it everything that is not recorded yet.
+    async fn record(&mut self, draft: &mut Draft, now: DateTime<Utc>) -> Result<(), NotRecorded> {
+        let mut credentials: BTreeMap<usize, &State> =
+            self.unsaved.credentials.iter().map(|at| (*at, &self.slots[*at].state)).collect();
+        credentials.extend(draft.credentials.iter().map(|(at, state)| (*at, state)));
+        let mut platforms: BTreeMap<usize, &PlatformState> =
+            self.unsaved.platforms.iter().map(|at| (*at, &self.platforms[*at].state)).collect();
+        platforms.extend(draft.platforms.iter().map(|(at, state)| (*at, state)));
+        let batch = Batch {
+            credentials: credentials
+                .into_iter()
+                .map(|(at, state)| (self.slots[at].credential.id.clone(), state.clone()))
+                .collect(),
+            platforms: platforms
+                .into_iter()
+                .map(|(at, state)| (self.platforms[at].platform.name.clone(), state.clone()))
+                .collect(),
+            owed: std::mem::take(&mut draft.owed),
+        };
+        // A disk that fails is not tried again at once.
+        self.unsaved.saved_at = Some(now);
+        match self.shared.store.record(batch, now).await {
+            Ok(Recorded::OnDisk) => self.shared.telemetry.state_written(now),
+            Ok(Recorded::InMemory(first)) => {
+                self.shared.telemetry.state_write_failed();
+                if let Some(why) = first {
+                    self.complain(format!(
+                        "cannot write the store, keeping everything in memory: {why}"
+                    ));
+                }
+            }
+            Err(error) => {
+                self.shared.telemetry.state_write_failed();
+                self.complain(format!(
+                    "{error:#}; the decisions are taken again at the next probe"
+                ));
+                return Err(NotRecorded);
+            }
+        }
+        self.unsaved.credentials.clear();
+        self.unsaved.platforms.clear();
+        Ok(())
+    }
+
+    /// Records what has taken effect and is not recorded yet.
+    pub(super) async fn save(&mut self, now: DateTime<Utc>) {
+        if !self.unsaved.is_empty() {
+            // It has said why, and what is unsaved stays so.
+            let _ = self.record(&mut Draft::default(), now).await;
+        }
+    }
+
+    pub(super) fn complain(&self, what: String) {
+        tracing::error!("{what}");
+        *self.shared.store_error.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(what);
+    }
+}
