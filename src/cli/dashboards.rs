@@ -84,7 +84,8 @@ fn write_all(folder: &Path) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     for artefact in DASHBOARDS.iter().chain([&PROVIDER]) {
         let path = folder.join(artefact.file);
-        replace(&path, artefact.text).with_context(|| format!("cannot write {}", path.display()))?;
+        replace(&path, artefact.text)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         let _ = writeln!(text, "wrote {}", path.display());
     }
     let _ = writeln!(
