@@ -319,7 +319,7 @@ async fn a_credential_without_a_team_is_there(stage: &Stage) {
     let all = names(&Chosen::at_first(&overview)).await;
     let of_team = names(&Chosen::at_first(&overview).with(&overview, &[("team", "owners")])).await;
     assert!(all.contains("teamless") && !of_team.contains("teamless"), "{all:?} {of_team:?}");
-    assert!(of_team.contains(NASTY) && of_team.len() == all.len() - 1, "{of_team:?}");
+    assert_eq!((all.len(), of_team.len()), (WATCHED, WATCHED - 2), "{of_team:?}");
 
     let detail = dashboard("ece-credential-detail.json");
     let chosen = Chosen::at_first(&detail).with(&detail, &[("credential", "teamless")]);
