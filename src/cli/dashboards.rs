@@ -62,10 +62,11 @@ pub(super) fn run(name: Option<&str>, folder: Option<&Path>) -> anyhow::Result<E
 }
 
 fn list() -> anyhow::Result<ExitCode> {
+    let titles = DASHBOARDS.iter().map(Artefact::title).collect::<Result<Vec<_>, _>>()?;
+    let width = titles.iter().map(String::len).max().unwrap_or_default();
     let mut text = String::new();
-    for dashboard in &DASHBOARDS {
-        let title = dashboard.title()?;
-        let _ = writeln!(text, "{:<23}  {title:<39}  {}", dashboard.name(), dashboard.file);
+    for (dashboard, title) in DASHBOARDS.iter().zip(&titles) {
+        let _ = writeln!(text, "{:<21}  {title:<width$}  {}", dashboard.name(), dashboard.file);
     }
     say(&text)
 }

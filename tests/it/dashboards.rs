@@ -46,6 +46,26 @@ fn the_files_are_in_their_canonical_form() {
 }
 
 #[test]
+fn the_files_for_provisioning_are_yaml_and_the_manual_fits_them() {
+    for file in ["provider.yml", "datasource.example.yml"] {
+        let text = text_of(file);
+        let faults: Vec<String> = granit_parser::Parser::new_from_str(&text)
+            .filter_map(|it| Some(it.err()?.to_string()))
+            .collect();
+        assert_eq!(faults, Vec::<String>::new(), "{file}");
+        assert!(text.contains("\napiVersion: 1\n"), "{file}");
+    }
+    let provider = text_of("provider.yml");
+    let path = provider.lines().find_map(|it| it.trim().strip_prefix("path: ")).unwrap();
+    let manual = text_of("README.md");
+    assert!(manual.contains(&format!("--output-dir {path}\n")), "the manual writes elsewhere");
+    for file in FILES {
+        let name = file.trim_end_matches(".json");
+        assert!(manual.contains(&format!("| `{name}` |")), "the manual leaves out {name}");
+    }
+}
+
+#[test]
 fn every_dashboard_keeps_every_rule() {
     for dashboard in dashboards() {
         let complaints = rules::complaints(&dashboard);
@@ -229,10 +249,11 @@ fn a_fault_of_a_panel_is_found() {
     finds(file, "/panels/0/targets", json!([]), "targets");
     finds(file, "/panels/0/fieldConfig/defaults/unit", json!("days"), "unit");
     finds(file, "/panels/1/id", json!(1), "id 1");
+    finds(file, "/panels/1/title", json!("Expired"), "another panel has this title");
     finds(file, "/panels/1/gridPos/x", json!(2), "overlaps");
     finds(file, "/panels/1/gridPos/x", json!(22), "grid");
     finds(file, "/panels/1/options/textMode", json!("none"), "text");
-    finds(file, "/panels/11/fieldConfig/defaults/mappings", json!([]), "words");
+    finds(file, "/panels/12/fieldConfig/defaults/mappings", json!([]), "words");
     finds(file, "/panels/8/transformations/0/id", json!("merge"), "before merge");
     finds(file, "/panels/8/targets/0/format", json!("time_series"), "format");
     let steps = "/panels/0/fieldConfig/defaults/thresholds/steps/0/value";

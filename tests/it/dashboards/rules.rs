@@ -18,7 +18,7 @@ const GRID_WIDTH: i64 = 24;
 const DESCRIPTION_CHARS_MIN: usize = 30;
 
 /// The units that the panels use: what is not here is probably a slip.
-const UNITS: [&str; 11] = [
+const UNITS: [&str; 10] = [
     "none",
     "short",
     "d",
@@ -29,7 +29,6 @@ const UNITS: [&str; 11] = [
     "percentunit",
     "bytes",
     "ops",
-    "bool_yes_no",
 ];
 
 /// Metrics that every target of a Prometheus has: with all jobs chosen they are those of strangers too.
@@ -275,12 +274,15 @@ fn table(panel: &Value, title: &str) -> Vec<String> {
 
 fn grid(dashboard: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut titles) = (BTreeSet::new(), BTreeSet::new());
     let mut taken: BTreeMap<(i64, i64), String> = BTreeMap::new();
     for panel in panels(dashboard) {
         let title = text(&panel["title"]);
         if !ids.insert(panel["id"].as_i64()) {
             found.push(format!("{title}: another panel has the id {}", panel["id"]));
+        }
+        if !titles.insert(title.clone()) {
+            found.push(format!("{title}: another panel has this title"));
         }
         let side = |name: &str| panel["gridPos"][name].as_i64().unwrap_or(-1);
         let (x, y, w, h) = (side("x"), side("y"), side("w"), side("h"));
