@@ -3,6 +3,7 @@
 //! Results go to standard output, log lines and errors to standard error. A bad configuration is exit code 1 and one
 //! screen of text, never a backtrace.
 
+mod dashboards;
 mod notify_test;
 mod probe;
 
@@ -117,6 +118,14 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     ConfigSchema,
+    /// List the Grafana dashboards of this version, print one, or write all of them to a folder
+    Dashboards {
+        /// Which one to print; without it, they are listed
+        name: Option<String>,
+        /// Write all of them and provider.yml to this folder; files of these names are replaced
+        #[arg(long = "output-dir", value_name = "DIR", conflicts_with = "name")]
+        output_dir: Option<PathBuf>,
+    },
 }
 
 /// Runs the command line of this process.
@@ -131,6 +140,9 @@ pub fn run() -> ExitCode {
         }
         Command::NotifyTest { receiver } => notify_test::run(&flags.config_file, &receiver),
         Command::ConfigSchema => say(&crate::config::schema()),
+        Command::Dashboards { name, output_dir } => {
+            dashboards::run(name.as_deref(), output_dir.as_deref())
+        }
     };
     result.unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed.

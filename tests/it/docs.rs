@@ -14,12 +14,13 @@ use ece_expiry_exporter::metrics::{self, Format, Telemetry};
 use ece_expiry_exporter::observation::{FailureReason, Reading};
 use ece_expiry_exporter::status::{CredentialStatus, PlatformStatus, Snapshot};
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "SECURITY.md",
+    "dashboards/README.md",
     "docs/operations.md",
     "docs/webhooks.md",
 ];

@@ -6,6 +6,7 @@ mod config;
 mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod dashboards;
 mod docs;
 mod flow;
 mod keys;
@@ -14,6 +15,7 @@ mod monitor;
 mod notify;
 mod probe;
 mod prometheus;
+mod promql;
 mod secrets;
 mod serve;
 mod sim;

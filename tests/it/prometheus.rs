@@ -1,5 +1,7 @@
 //! A real Prometheus scrapes the real binary.
 
+use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,9 +9,7 @@ use ece_expiry_exporter::sim::Expires;
 use ece_expiry_exporter::time;
 use serde_json::Value;
 
-use crate::world::{
-    Binary, PROMTOOL_LINT, World, answer, client, fetch, is_at, promtool, wait_until,
-};
+use crate::world::{Binary, PROMTOOL_LINT, World, answer, client, is_at, promtool, wait_until};
 
 const NASTY: &str = "MacBook 14\" \\ key";
 
@@ -18,22 +18,37 @@ fn in_days(days: i64) -> DateTime<Utc> {
 }
 
 /// A Prometheus of its own: data in a folder that goes away, on a port of the loopback interface.
-struct Prometheus {
+pub struct Prometheus {
     child: Child,
     url: String,
+    /// One for all questions: making one reads every certificate of the system.
+    client: reqwest::Client,
     _dir: tempfile::TempDir,
 }
 
 impl Prometheus {
-    async fn scraping(binary: &Binary) -> Self {
+    pub async fn scraping(binary: &Binary) -> Self {
+        Self::start(free_address(), &[("ece", &[address(binary)])]).await
+    }
+
+    /// Scrapes several exporters under one job, and itself under another, as installations do.
+    pub async fn scraping_replicas(binaries: &[&Binary]) -> Self {
+        let free = free_address();
+        let replicas: Vec<String> = binaries.iter().map(|it| address(it)).collect();
+        Self::start(free, &[("ece", &replicas), ("prometheus", &[free.to_string()])]).await
+    }
+
+    async fn start(free: SocketAddr, jobs: &[(&str, &[String])]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let target = binary.url.trim_start_matches("http://");
-        let config = format!(
-            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: ece\n    static_configs: [{{targets: [\"{target}\"]}}]\n"
-        );
+        let mut config = "global: {scrape_interval: 1s}\nscrape_configs:\n".to_owned();
+        for (name, targets) in jobs {
+            writeln!(
+                config,
+                "  - job_name: {name}\n    static_configs: [{{targets: {targets:?}}}]"
+            )
+            .unwrap();
+        }
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-        // It cannot be asked which port it took, so it is given one that was free a moment ago.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = Command::new("prometheus")
             .current_dir(dir.path())
@@ -47,36 +62,46 @@ impl Prometheus {
                     "this test needs Prometheus; on Debian it is the package `prometheus`: {why}"
                 )
             });
-        let prometheus = Self { child, url: format!("http://{free}"), _dir: dir };
+        let prometheus = Self { child, url: format!("http://{free}"), client: client(), _dir: dir };
         wait_until("Prometheus to be up", async || {
-            let asked = client().get(format!("{}/-/ready", prometheus.url)).send().await;
+            let asked = prometheus.client.get(format!("{}/-/ready", prometheus.url)).send().await;
             asked.is_ok_and(|it| it.status().is_success())
         })
         .await;
         prometheus
     }
 
-    async fn ask(&self, path: &str, params: &[(&str, &str)]) -> Value {
+    pub async fn ask(&self, path: &str, params: &[(&str, &str)]) -> Value {
         let url = reqwest::Url::parse_with_params(&format!("{}{path}", self.url), params).unwrap();
-        let (status, text) = fetch(url.as_str()).await;
+        let answer = answer(self.client.get(url)).await;
+        let (status, text) = (answer.status, answer.text());
         assert_eq!(status, 200, "{text}");
         serde_json::from_str::<Value>(&text).unwrap()["data"].clone()
     }
 
     /// The series that a query finds now: labels and value.
-    async fn query(&self, query: &str) -> Vec<(Value, f64)> {
+    pub async fn query(&self, query: &str) -> Vec<(Value, f64)> {
         let data = self.ask("/api/v1/query", &[("query", query)]).await;
         let rows = data["result"].as_array().unwrap().iter();
         rows.map(|it| (it["metric"].clone(), it["value"][1].as_str().unwrap().parse().unwrap()))
             .collect()
     }
 
-    async fn await_series(&self, query: &str, count: usize) {
+    pub async fn await_series(&self, query: &str, count: usize) {
         wait_until(&format!("{count} series of {query}"), async || {
             self.query(query).await.len() == count
         })
         .await;
     }
+}
+
+fn address(binary: &Binary) -> String {
+    binary.url.trim_start_matches("http://").to_owned()
+}
+
+/// It cannot be asked which port it took, so it is given one that was free a moment ago.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Drop for Prometheus {

@@ -13,7 +13,7 @@ use self::rules::Order;
 use self::source::Source;
 
 /// Folders that are not the repository's, wherever they stand.
-const FOREIGN: [&str; 4] = [".git", "target", "corpus", "artifacts"];
+const FOREIGN: [&str; 6] = [".git", "target", "corpus", "artifacts", "node_modules", ".npm-cache"];
 
 // ---- the repository ----
 

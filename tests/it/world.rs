@@ -51,6 +51,8 @@ pub struct World {
     pub clock: Clock,
     credentials: Vec<String>,
     pub extra: String,
+    /// Further lines of the configuration's `platforms`, behind the credentials.
+    pub platforms: String,
     /// Lines of the configuration's `global`.
     pub global: String,
     pub receivers: String,
@@ -94,6 +96,7 @@ impl World {
             clock,
             credentials: Vec::new(),
             extra: String::new(),
+            platforms: String::new(),
             global: "schedule: 1h".to_owned(),
         };
         world.write("ca.pem", world.certificates.ca_pem());
@@ -142,6 +145,7 @@ impl World {
             writeln!(text, "      - {{name: {name}, api_key_file: key-{name}, team: owners}}")
                 .unwrap();
         }
+        text.push_str(&self.platforms);
         text + "route: {receiver: ops, group_wait: 0s}\nstorage: {path: store}\n"
             + &self.receivers
             + &self.extra
