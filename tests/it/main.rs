@@ -13,6 +13,7 @@ mod monitor;
 mod notify;
 mod probe;
 mod prometheus;
+mod promql;
 mod secrets;
 mod serve;
 mod sim;
