@@ -172,6 +172,7 @@ fn exposition() -> String {
     };
     telemetry.register_targets([(target.receiver.clone(), target.integration)]);
     telemetry.config_loaded(now);
+    telemetry.set_external_url("http://localhost:10365");
     telemetry.state_written(now);
     telemetry.notification_delivered(&target, now, Duration::from_secs(1));
     let policy = Policy {

@@ -149,6 +149,7 @@ fn busy() -> Telemetry {
         ("mail".into(), Integration::Email),
     ]);
     telemetry.config_loaded(now() - days(3));
+    telemetry.set_external_url("https://expiry.example.org/ece/");
     telemetry.config_failed();
     telemetry.scheduler_ticked(now());
     telemetry.runs_missed(2);
