@@ -5,6 +5,7 @@
 
 mod notify_test;
 mod probe;
+mod rules;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -117,6 +118,15 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     ConfigSchema,
+    /// Print the rules for Prometheus: recorded series and alerts
+    Rules {
+        /// Their form
+        #[arg(long, value_enum, default_value_t = rules::Format::Prometheus)]
+        format: rules::Format,
+        /// The address of a Grafana that has the dashboards; each alert then links to one
+        #[arg(long, value_name = "URL", value_parser = rules::grafana_url)]
+        grafana_url: Option<String>,
+    },
 }
 
 /// Runs the command line of this process.
@@ -131,6 +141,7 @@ pub fn run() -> ExitCode {
         }
         Command::NotifyTest { receiver } => notify_test::run(&flags.config_file, &receiver),
         Command::ConfigSchema => say(&crate::config::schema()),
+        Command::Rules { format, grafana_url } => say(&rules::text(format, grafana_url.as_deref())),
     };
     result.unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed.

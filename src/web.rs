@@ -184,9 +184,19 @@ mod tests {
         for good in ["/", "/metrics", "/a/b-c.d_e~f", "/probes", "/apis/x"] {
             assert_eq!(telemetry_path(good).as_deref(), Ok(good));
         }
-        for bad in
-            ["", "metrics", "/{x}", "/a b", "/a?b", "//", "/probe", "/api/v1/x", "/-/ready", "/-", "/runbooks/x"]
-        {
+        for bad in [
+            "",
+            "metrics",
+            "/{x}",
+            "/a b",
+            "/a?b",
+            "//",
+            "/probe",
+            "/api/v1/x",
+            "/-/ready",
+            "/-",
+            "/runbooks/x",
+        ] {
             assert!(telemetry_path(bad).is_err(), "{bad}");
         }
     }

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod alerts;
 mod cli;
 mod config;
 mod coordinator;

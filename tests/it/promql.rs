@@ -1,4 +1,4 @@
-//! What a PromQL expression names: metrics with the labels of their matchers, and labels of its groupings.
+//! What a `PromQL` expression names: metrics with the labels of their matchers, and labels of its groupings.
 //!
 //! A scanner, not a parser: it finds names and checks no syntax (`promtool` does). It knows the variables of Grafana
 //! (`$x`, `${x}`, `$__rate_interval`) and leaves them out.

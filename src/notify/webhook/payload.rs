@@ -194,12 +194,7 @@ fn kind(topic: Topic, about_credential: bool) -> &'static str {
     }
 }
 
-fn alert<'n>(
-    notice: &'n Notice,
-    topic: Topic,
-    origin: &Origin,
-    now: DateTime<Utc>,
-) -> Alert<'n> {
+fn alert<'n>(notice: &'n Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -> Alert<'n> {
     let labels = text::labels(notice);
     Alert {
         name: &notice.alert,
