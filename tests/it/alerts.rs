@@ -274,7 +274,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
     let alerts: BTreeSet<String> = alerts().into_iter().map(|it| it.name + ".md").collect();
     assert_eq!(files, alerts);
     let index = read("docs/runbooks/README.md");
-    for file in files {
+    for file in &files {
         let name = file.trim_end_matches(".md");
         assert!(index.contains(&format!("[{name}]({file})")), "the list lacks {name}");
         let text = read(&format!("docs/runbooks/{file}"));
@@ -288,11 +288,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
         // Only what the exporter serves too can be linked to.
         for (at, _) in text.match_indices("](") {
             let target = text[at + 2..].split(')').next().unwrap();
-            let served = target.ends_with(".md") && !target.contains('/');
-            assert!(
-                served && root().join("docs/runbooks").join(target).exists(),
-                "{file}: {target}"
-            );
+            assert!(files.contains(target), "{file} links to {target}");
         }
     }
 }
