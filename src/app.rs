@@ -90,11 +90,11 @@ pub async fn serve(
             format!("cannot listen on {address}; choose another --web.listen-address or stop what uses it")
         })?);
     }
-    let mut app = App::new(options, config.clone(), telemetry)?;
+    let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
+    let mut app = App::new(options, config.clone(), telemetry, &addresses)?;
     // Before the first request: an answer without credentials would look as if none were configured.
     let loops = app.start(config).await?;
     let (stop_web, web_stop) = watch::channel(false);
-    let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
     let mut servers = tokio::task::JoinSet::new();
     for listener in listeners {
         servers.spawn(web::serve(
@@ -167,6 +167,8 @@ struct App {
     shared: Shared,
     web: Arc<Web>,
     reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
+    /// The address of this exporter when the configuration names none.
+    own_url: String,
     /// Lent to the monitor while it runs.
     probes: Option<mpsc::Receiver<ProbeRequest>>,
 }
@@ -190,6 +192,7 @@ impl App {
         options: Options,
         config: Arc<Config>,
         telemetry: Arc<Telemetry>,
+        addresses: &[std::net::SocketAddr],
     ) -> anyhow::Result<Self> {
         let now = time::now();
         let Opened { store, health } = Store::open(&config.storage_path, now)?;
@@ -233,7 +236,9 @@ impl App {
             config_error: Arc::new(RwLock::new(None)),
             store_error: shared.store_error.clone(),
         });
-        Ok(Self { options, config, shared, web, reloads, probes: Some(probes) })
+        let port = addresses.first().map_or(0, std::net::SocketAddr::port);
+        let own_url = format!("http://{}:{port}", instance());
+        Ok(Self { options, config, shared, web, reloads, own_url, probes: Some(probes) })
     }
 
     async fn run(&mut self, mut loops: Loops, signals: &mut Signals) -> anyhow::Result<()> {
@@ -278,6 +283,7 @@ impl App {
     async fn start(&mut self, config: Arc<Config>) -> anyhow::Result<Loops> {
         let now = time::now();
         let Shared { store, telemetry, owed, .. } = self.shared.clone();
+        telemetry.set_external_url(config.global.external_url.as_ref().unwrap_or(&self.own_url));
         let outbox = Outbox::new(config.clone(), store, telemetry, origin(&config), now).await?;
         let mut monitor = Monitor::new(config, self.shared.clone(), now).await?;
         // What time alone has called for meanwhile takes the place of what still waits, before that is sent.

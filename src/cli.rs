@@ -6,6 +6,7 @@
 mod dashboards;
 mod notify_test;
 mod probe;
+mod rules;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -126,6 +127,15 @@ enum Command {
         #[arg(long = "output-dir", value_name = "DIR", conflicts_with = "name")]
         output_dir: Option<PathBuf>,
     },
+    /// Print the rules for Prometheus: recorded series and alerts
+    Rules {
+        /// Their form
+        #[arg(long, value_enum, default_value_t = rules::Format::Prometheus)]
+        format: rules::Format,
+        /// The address of a Grafana that has the dashboards; each alert then links to one
+        #[arg(long, value_name = "URL", value_parser = rules::grafana_url)]
+        grafana_url: Option<String>,
+    },
 }
 
 /// Runs the command line of this process.
@@ -143,6 +153,7 @@ pub fn run() -> ExitCode {
         Command::Dashboards { name, output_dir } => {
             dashboards::run(name.as_deref(), output_dir.as_deref())
         }
+        Command::Rules { format, grafana_url } => say(&rules::text(format, grafana_url.as_deref())),
     };
     result.unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed.

@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 
 use self::email::smtp::Mailer;
 use self::webhook::Hook;
+use crate::alert::AlertName;
 use crate::config::{Config, EmailConfig, Secret, SecretSource, WebhookConfig};
 use crate::delivery::{Accepted, Integration, Notice, Parcel, SendError, Target};
 use crate::time;
@@ -35,6 +36,19 @@ pub struct Origin {
     pub instance: String,
     /// Where people reach this exporter.
     pub external_url: Option<String>,
+}
+
+impl Origin {
+    /// Where this exporter shows `page`; `None` if the configuration does not say how people reach it.
+    pub fn link(&self, page: &str) -> Option<String> {
+        let url = self.external_url.as_deref()?;
+        Some(format!("{}/{page}", url.trim_end_matches('/')))
+    }
+
+    /// Where this exporter serves the runbook of an alert.
+    pub fn runbook_url(&self, alert: AlertName) -> Option<String> {
+        self.link(&format!("runbooks/{}", alert.label()))
+    }
 }
 
 /// A channel of a receiver.

@@ -8,6 +8,7 @@ mod api;
 mod health;
 mod limit;
 mod page;
+mod runbooks;
 mod scrape;
 mod server;
 
@@ -75,7 +76,7 @@ pub enum Lifecycle {
 }
 
 /// Paths that are taken; metrics cannot be there or below.
-const OWN_PATHS: [&str; 4] = ["/-", "/api", "/config", "/probe"];
+const OWN_PATHS: [&str; 5] = ["/-", "/api", "/config", "/probe", "/runbooks"];
 
 /// Checks where metrics are to be: fit for `Web::telemetry_path`.
 ///
@@ -104,6 +105,9 @@ pub fn router(web: Arc<Web>) -> Router {
     let probes = Router::new().route("/probe", get(scrape::probe));
     let mut pages = Router::new()
         .route("/config", get(health::config))
+        .route("/runbooks", get(runbooks::folder))
+        .route("/runbooks/", get(runbooks::index))
+        .route("/runbooks/{name}", get(runbooks::runbook))
         .route("/api/v1/credentials", get(api::credentials))
         .route("/api/v1/credentials/{platform}/{credential}", get(api::credential))
         .route("/api/v1/alerts", get(api::alerts))
@@ -180,9 +184,19 @@ mod tests {
         for good in ["/", "/metrics", "/a/b-c.d_e~f", "/probes", "/apis/x"] {
             assert_eq!(telemetry_path(good).as_deref(), Ok(good));
         }
-        for bad in
-            ["", "metrics", "/{x}", "/a b", "/a?b", "//", "/probe", "/api/v1/x", "/-/ready", "/-"]
-        {
+        for bad in [
+            "",
+            "metrics",
+            "/{x}",
+            "/a b",
+            "/a?b",
+            "//",
+            "/probe",
+            "/api/v1/x",
+            "/-/ready",
+            "/-",
+            "/runbooks/x",
+        ] {
             assert!(telemetry_path(bad).is_err(), "{bad}");
         }
     }

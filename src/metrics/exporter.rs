@@ -19,6 +19,7 @@ pub(super) fn encode(
     values: &Values,
 ) -> fmt::Result {
     build(encoder)?;
+    external_url(encoder, &values.own)?;
     config(encoder, &values.own)?;
     credentials(encoder, snapshot)?;
     scheduler(encoder, values)?;
@@ -42,6 +43,17 @@ fn build(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         ("revision", build.revision),
         ("rust_version", build.rust_version),
     ])
+}
+
+/// What the annotations of alerts look up, so that a link in an alert needs no editing of the rules.
+fn external_url(encoder: &mut DescriptorEncoder<'_>, own: &Own) -> fmt::Result {
+    let Some(url) = &own.external_url else { return Ok(()) };
+    family::info(
+        encoder,
+        "ece_expiry_exporter_external_url",
+        "Constant 1; address under which people reach this exporter",
+    )?
+    .encode_info(&[("url", url.as_str())])
 }
 
 fn config(encoder: &mut DescriptorEncoder<'_>, own: &Own) -> fmt::Result {

@@ -73,6 +73,7 @@ pub(super) struct Own {
     pub(super) write: WriteState,
     pub(super) written_at: Option<DateTime<Utc>>,
     pub(super) dead: u64,
+    pub(super) external_url: Option<String>,
 }
 
 /// Numbers per receiver.
@@ -149,6 +150,11 @@ impl Telemetry {
     /// What became of the last attempt to load the configuration.
     pub fn config_state(&self) -> ConfigState {
         self.own().config
+    }
+
+    /// Sets the address under which people reach this exporter; a slash at its end is left out.
+    pub fn set_external_url(&self, url: &str) {
+        self.own().external_url = Some(url.trim_end_matches('/').to_owned());
     }
 
     /// The scheduler loop ran at `now`.

@@ -71,6 +71,8 @@ struct Section {
     facts: Vec<Fact>,
     steps: Vec<String>,
     commands: Vec<String>,
+    /// Where more is said about the alert, while there is something to do.
+    runbook: Option<String>,
     why: String,
     next: String,
 }
@@ -94,10 +96,10 @@ impl Letter {
             sections: notices
                 .iter()
                 .take(SECTIONS_MAX)
-                .map(|(notice, topic)| section(notice, *topic, now))
+                .map(|(notice, topic)| section(notice, *topic, origin, now))
                 .collect(),
             omitted: notices.len().saturating_sub(SECTIONS_MAX),
-            link: origin.external_url.as_deref().map(|it| format!("{}/", it.trim_end_matches('/'))),
+            link: origin.link(""),
             signature: format!(
                 "Sent by ece-expiry-exporter {} on {}.",
                 origin.version,
@@ -172,6 +174,9 @@ impl Section {
             }
         }
         out.push('\n');
+        if let Some(runbook) = &self.runbook {
+            wrap(out, "", 0, &format!("Runbook: {runbook}"));
+        }
         wrap(out, "", 0, &self.why);
         wrap(out, "", 0, &self.next);
     }
@@ -217,7 +222,7 @@ fn line(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Line {
     Line { tag: topic.tag(), color: color(topic), text }
 }
 
-fn section(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Section {
+fn section(notice: &Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -> Section {
     let platform = plain(&notice.platform);
     let predicate = text::predicate(notice, topic, now);
     let (headline, facts) = match &notice.credential {
@@ -241,6 +246,7 @@ fn section(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Section {
         facts,
         steps: advice::steps(notice, topic),
         commands: advice::commands(notice, topic, now),
+        runbook: origin.runbook_url(topic.alert).filter(|_| topic.needs_attention()),
         why: why(notice, topic),
         next: next(notice, topic),
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,8 @@ use super::{Web, text};
 use crate::status::{CredentialStatus, Snapshot};
 use crate::time;
 
-const STYLE: &str = include_str!("page.css");
+/// The look of our pages.
+pub(super) const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// Rows shown unless all are asked for: what a phone renders at once, and more than anybody reads.
@@ -74,20 +75,22 @@ pub(super) async fn page(
     let query = query.map(|Query(it)| it).unwrap_or_default();
     let now = time::now();
     match super::render(move || html(&web, &query, now)).await {
-        Ok(Ok(html)) => {
-            let headers = [
-                (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-                (header::CONTENT_SECURITY_POLICY, POLICY.as_str()),
-                (header::REFERRER_POLICY, "same-origin"),
-            ];
-            (headers, html).into_response()
-        }
+        Ok(Ok(html)) => (headers(), html).into_response(),
         Ok(Err(why)) => {
             let message = format!("500: the page cannot be rendered: {why}");
             text(StatusCode::INTERNAL_SERVER_ERROR, &message)
         }
         Err(response) => response,
     }
+}
+
+/// What our pages say to browsers.
+pub(super) fn headers() -> [(HeaderName, &'static str); 3] {
+    [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY.as_str()),
+        (header::REFERRER_POLICY, "same-origin"),
+    ]
 }
 
 /// What the template sees.

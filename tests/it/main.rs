@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real sockets, real processes; `tidy` checks the source itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod alerts;
 mod cli;
 mod config;
 mod coordinator;
@@ -15,6 +16,7 @@ mod monitor;
 mod notify;
 mod probe;
 mod prometheus;
+mod reference;
 mod promql;
 mod secrets;
 mod serve;

@@ -1,6 +1,6 @@
 //! What the exposition says, and whether Prometheus's own tools accept it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use ece_expiry_exporter::observation::{FailureReason, Reading};
 use ece_expiry_exporter::status::{CredentialStatus, FiringAlert, PlatformStatus, Snapshot};
 use expect_test::expect_file;
 
+use crate::promql::metrics_of;
 use crate::world::{PROMTOOL_LINT, promtool};
 
 /// 2026-11-24 05:00:00 UTC.
@@ -149,6 +150,7 @@ fn busy() -> Telemetry {
         ("mail".into(), Integration::Email),
     ]);
     telemetry.config_loaded(now() - days(3));
+    telemetry.set_external_url("https://expiry.example.org/ece/");
     telemetry.config_failed();
     telemetry.scheduler_ticked(now());
     telemetry.runs_missed(2);
@@ -172,6 +174,18 @@ fn busy() -> Telemetry {
     telemetry.logged(tracing::Level::ERROR);
     telemetry.logged(tracing::Level::DEBUG);
     telemetry
+}
+
+/// Every metric that is exposed, with the names of its labels.
+pub fn exposed() -> BTreeMap<String, BTreeSet<String>> {
+    let text = render(&small(), &busy(), now(), Format::Text).unwrap();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines().filter(|it| !it.starts_with('#')) {
+        for (name, labels) in metrics_of(line.rsplit_once(' ').unwrap().0) {
+            found.entry(name).or_default().extend(labels);
+        }
+    }
+    found
 }
 
 /// Without what differs from run to run and from release to release.

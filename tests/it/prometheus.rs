@@ -9,7 +9,9 @@ use ece_expiry_exporter::sim::Expires;
 use ece_expiry_exporter::time;
 use serde_json::Value;
 
-use crate::world::{Binary, PROMTOOL_LINT, World, answer, client, is_at, promtool, wait_until};
+use crate::world::{
+    Binary, PROMTOOL_LINT, World, answer, client, fetch, is_at, promtool, wait_until,
+};
 
 const NASTY: &str = "MacBook 14\" \\ key";
 
@@ -28,19 +30,27 @@ pub struct Prometheus {
 
 impl Prometheus {
     pub async fn scraping(binary: &Binary) -> Self {
-        Self::start(free_address(), &[("ece", &[address(binary)])]).await
+        Self::with_rules(binary, "groups: []").await
+    }
+
+    /// Evaluates these rules every second.
+    pub async fn with_rules(binary: &Binary, rules: &str) -> Self {
+        Self::start(free_address(), &[("ece", &[address(binary)])], rules).await
     }
 
     /// Scrapes several exporters under one job, and itself under another, as installations do.
     pub async fn scraping_replicas(binaries: &[&Binary]) -> Self {
         let free = free_address();
         let replicas: Vec<String> = binaries.iter().map(|it| address(it)).collect();
-        Self::start(free, &[("ece", &replicas), ("prometheus", &[free.to_string()])]).await
+        let jobs: [(&str, &[String]); 2] =
+            [("ece", &replicas), ("prometheus", &[free.to_string()])];
+        Self::start(free, &jobs, "groups: []").await
     }
 
-    async fn start(free: SocketAddr, jobs: &[(&str, &[String])]) -> Self {
+    async fn start(free: SocketAddr, jobs: &[(&str, &[String])], rules: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = "global: {scrape_interval: 1s}\nscrape_configs:\n".to_owned();
+        let mut config =
+            "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\nscrape_configs:\n".to_owned();
         for (name, targets) in jobs {
             writeln!(
                 config,
@@ -49,6 +59,7 @@ impl Prometheus {
             .unwrap();
         }
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+        std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = Command::new("prometheus")
             .current_dir(dir.path())
@@ -188,4 +199,43 @@ async fn the_format_follows_the_request_and_promtool_accepts_it() {
     let zipped = answer(client().get(&url).header("accept-encoding", "gzip")).await;
     assert_eq!(zipped.header("content-encoding"), "gzip");
     assert!(zipped.body.starts_with(&[0x1f, 0x8b]) && zipped.body.len() < plain.len() / 2);
+}
+
+#[tokio::test]
+async fn an_alert_leads_to_its_runbook_at_the_exporter() {
+    let mut world = World::new().await;
+    world.add("ending", Expires::At(in_days(3)));
+    world.add("terraform", Expires::At(in_days(60)));
+    let binary = Binary::serve(&world, &["--web.enable-lifecycle"], &[]).await;
+    binary.probe("ending").await;
+    // Nobody waits a quarter of an hour here; the rest is as it is.
+    let rules =
+        include_str!("../../alerts/ece-expiry.rules.yml").replace("for: 15m\n", "for: 1s\n");
+    let prometheus = Prometheus::with_rules(&binary, &rules).await;
+    prometheus
+        .await_series("ALERTS{alertname=\"ECECredentialExpiring\",alertstate=\"firing\"}", 1)
+        .await;
+
+    let alerts = prometheus.ask("/api/v1/alerts", &[]).await;
+    let mut fired = alerts["alerts"].as_array().unwrap().iter();
+    let alert = fired.find(|it| it["labels"]["alertname"] == "ECECredentialExpiring").unwrap();
+    assert_eq!(alert["labels"]["credential"], "ending");
+    assert_eq!(alert["labels"]["severity"], "critical");
+    assert_eq!(alert["labels"]["team"], "owners");
+    assert_eq!(alert["labels"]["key_id"], Value::Null);
+    let port = binary.url.rsplit(':').next().unwrap();
+    let address = format!("http://{}:{port}", ece_expiry_exporter::app::instance());
+    let runbook = "/runbooks/ECECredentialExpiring";
+    assert_eq!(alert["annotations"]["runbook_url"], format!("{address}{runbook}"));
+    let (status, page) = fetch(&format!("{}{runbook}", binary.url)).await;
+    assert!(status == 200 && page.contains("<h2>Mitigation</h2>"), "{page}");
+
+    let unhealthy = prometheus.ask("/api/v1/rules", &[]).await.to_string();
+    assert!(!unhealthy.contains("\"health\":\"err\""), "{unhealthy}");
+
+    world.global.push_str(", external_url: \"https://expiry.example.org/ece/\"");
+    world.write_config();
+    assert_eq!(binary.reload().await.0, 200);
+    let info = "ece_expiry_exporter_external_url_info{url=\"https://expiry.example.org/ece\"} 1\n";
+    assert!(binary.get("/metrics").await.contains(info), "without the slash at its end");
 }

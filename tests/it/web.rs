@@ -1,6 +1,7 @@
 //! What the server answers, over real sockets.
 
 mod page;
+mod runbooks;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

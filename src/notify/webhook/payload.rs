@@ -42,7 +42,7 @@ pub fn compose(
             url: origin.external_url.as_deref(),
         },
         data: Data {
-            alert: alert(notice, topic, now),
+            alert: alert(notice, topic, origin, now),
             platform: Platform { name: &notice.platform, url: &notice.platform_url },
             credential: notice.credential.as_ref().map_or_else(Credential::none, Credential::of),
             expiry: expiry(notice, now),
@@ -194,7 +194,7 @@ fn kind(topic: Topic, about_credential: bool) -> &'static str {
     }
 }
 
-fn alert(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Alert<'_> {
+fn alert<'n>(notice: &'n Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -> Alert<'n> {
     let labels = text::labels(notice);
     Alert {
         name: &notice.alert,
@@ -206,7 +206,7 @@ fn alert(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Alert<'_> {
         reason: topic.reason.label(),
         repeat: notice.repeat,
         labels,
-        runbook_url: None,
+        runbook_url: origin.runbook_url(topic.alert),
         dashboard_url: None,
     }
 }

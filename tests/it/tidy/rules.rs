@@ -39,7 +39,7 @@ const ADDRESSES: [&str; 6] =
     ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4", "SocketAddrV6"];
 
 /// Where each outside library may be named. What is not listed may be named anywhere.
-const OWNERS: [(&str, &[&str]); 19] = [
+const OWNERS: [(&str, &[&str]); 20] = [
     ("cron", &["schedule"]),
     ("jiff", &["schedule"]),
     ("secrecy", &["config"]),
@@ -52,6 +52,7 @@ const OWNERS: [(&str, &[&str]); 19] = [
     ("rusqlite", &["store"]),
     ("lettre", &["config", "notify"]), // config: the syntax of addresses only
     ("minijinja", &["notify", "web", "sim"]),
+    ("pulldown_cmark", &["web"]),
     ("axum", &["web", "sim"]),
     ("hyper", &["probe", "notify", "web", "sim"]),
     ("hyper_util", &["web", "sim"]),
