@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -9,6 +10,7 @@ use ece_expiry_exporter::alert::AlertName;
 use ece_expiry_exporter::observation::{Blame, FailureReason};
 
 use crate::metrics::exposed;
+use crate::prometheus::free_address;
 use crate::promql::{groupings_of, metrics_of};
 use crate::world::{answer, client, run, wait_until};
 
@@ -244,19 +246,9 @@ fn the_example_mutes_known_alerts_as_the_manual_says() {
 
 #[tokio::test]
 async fn a_real_alertmanager_mutes_what_another_alert_explains() {
-    let folder = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let child = Command::new("prometheus-alertmanager")
-        .arg(format!("--config.file={}", root().join("alerts/alertmanager.example.yml").display()))
-        .arg(format!("--storage.path={}", folder.path().display()))
-        .arg(format!("--web.listen-address={free}"))
-        .arg("--cluster.listen-address=")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|why| panic!("prometheus-alertmanager: {why}; tests/run installs it"));
-    let _ended = Ended(child);
-    let url = format!("http://{free}/api/v2/alerts");
-    wait_until("Alertmanager to be up", async || client().get(&url).send().await.is_ok()).await;
+    let example = root().join("alerts/alertmanager.example.yml");
+    let alertmanager = Alertmanager::start(&example).await;
+    let url = format!("http://{}/api/v2/alerts", alertmanager.addr);
 
     let alert = |name: &str, labels: &[(&str, &str)]| -> serde_json::Value {
         let mut all: BTreeMap<&str, &str> = labels.iter().copied().collect();
@@ -300,14 +292,37 @@ async fn a_real_alertmanager_mutes_what_another_alert_explains() {
     assert_eq!(muted, expected.map(str::to_owned).into());
 }
 
-/// A process that does not outlive its test.
-struct Ended(Child);
+/// A real Alertmanager that does not outlive its test.
+pub struct Alertmanager {
+    child: Child,
+    pub addr: SocketAddr,
+    _storage: tempfile::TempDir,
+}
 
-impl Drop for Ended {
+impl Alertmanager {
+    pub async fn start(config: &Path) -> Self {
+        let storage = tempfile::tempdir().unwrap();
+        let addr = free_address();
+        let child = Command::new("prometheus-alertmanager")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", storage.path().display()))
+            .arg(format!("--web.listen-address={addr}"))
+            .arg("--cluster.listen-address=")
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|why| panic!("prometheus-alertmanager: {why}; tests/run installs it"));
+        let alertmanager = Self { child, addr, _storage: storage };
+        let url = format!("http://{addr}/-/ready");
+        wait_until("Alertmanager to be up", async || client().get(&url).send().await.is_ok()).await;
+        alertmanager
+    }
+}
+
+impl Drop for Alertmanager {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

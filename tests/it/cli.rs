@@ -1,13 +1,10 @@
 //! The commands, as people and scripts run them: the real binary to its end.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-
 use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::sim::{Answer, Expires, Fault, On};
 use ece_expiry_exporter::time;
 
-use crate::world::{PROMTOOL_LINT, World, fetch, promtool, run, wait, wait_until};
+use crate::world::{PROMTOOL_LINT, World, promtool, run};
 
 fn in_days(days: i64) -> DateTime<Utc> {
     time::now() + TimeDelta::days(days) + TimeDelta::hours(1)
@@ -167,52 +164,4 @@ fn a_path_of_the_metrics_that_hides_an_endpoint_is_refused() {
     let (code, _, err) = run(&["serve", "--web.telemetry-path=/api/v1"], dir.path());
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("is taken") && !err.contains("panicked"), "{err}");
-}
-
-/// What follows a word in the greeting of the demonstration.
-fn told(greeting: &str, word: &str) -> Option<String> {
-    let line = greeting.lines().find_map(|it| it.trim().strip_prefix(word))?;
-    Some(line.trim().trim_end_matches('/').to_owned())
-}
-
-#[tokio::test]
-async fn the_demonstration_shows_everything_and_leaves_nothing_behind() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
-        .args(["demo", "--web.listen-address=127.0.0.1:0"])
-        .env("TMPDIR", dir.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    let greeting = tokio::task::spawn_blocking(move || {
-        let lines = stdout.lines().map_while(Result::ok);
-        let mut greeting = String::new();
-        for line in lines {
-            greeting.push_str(&line);
-            greeting.push('\n');
-            if line.contains("Ctrl-C") {
-                break;
-            }
-        }
-        greeting
-    })
-    .await
-    .unwrap();
-    let url = |word| told(&greeting, word).unwrap_or_else(|| panic!("no {word} in {greeting}"));
-    let (page, metrics, desk) = (url("Status page"), url("Metrics"), url("Mailbox"));
-    assert!(fetch(&page).await.1.contains("terraform"), "the page shows the credentials");
-    assert!(fetch(&metrics).await.1.contains("ece_credential_info{"), "metrics are there");
-    wait_until("a mail and a webhook on the desk", async || {
-        let text = fetch(&desk).await.1;
-        text.contains("on-call@example.org") && text.contains("credential.expiring")
-    })
-    .await;
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the demonstration's folder");
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-    let status = wait("the demonstration to end", || child.try_wait().unwrap()).await;
-    assert_eq!(status.code(), Some(0));
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its folder is gone");
 }

@@ -15,10 +15,13 @@ use crate::promql;
 use crate::world::run;
 
 /// Metrics of the program that no dashboard shows, with the reason.
-const USED_ELSEWHERE: [(&str, &str); 1] = [(
-    "ece_credential_expiry_days",
-    "for people without PromQL; dashboards compute from the timestamp, which is right between scrapes",
-)];
+const USED_ELSEWHERE: [(&str, &str); 2] = [
+    (
+        "ece_credential_expiry_days",
+        "for people without PromQL; dashboards compute from the timestamp, which is right between scrapes",
+    ),
+    ("ece_expiry_exporter_external_url_info", "for the links of the rules to the runbooks"),
+];
 
 /// Metrics that Prometheus itself writes about each target.
 const OF_PROMETHEUS: [&str; 2] = ["up", "scrape_duration_seconds"];

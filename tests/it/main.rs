@@ -8,6 +8,7 @@ mod coordinator;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod dashboards;
+mod demo;
 mod docs;
 mod flow;
 mod keys;

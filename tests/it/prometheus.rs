@@ -35,7 +35,13 @@ impl Prometheus {
 
     /// Evaluates these rules every second.
     pub async fn with_rules(binary: &Binary, rules: &str) -> Self {
-        Self::start(free_address(), &[("ece", &[address(binary)])], rules).await
+        Self::start(free_address(), &[("ece", &[address(binary)])], rules, None).await
+    }
+
+    /// Evaluates these rules every second and sends what fires to an Alertmanager. The job is called as the rules say.
+    pub async fn alerting(exporter: &str, rules: &str, alertmanager: SocketAddr) -> Self {
+        let jobs: [(&str, &[String]); 1] = [("ece-expiry-exporter", &[exporter.to_owned()])];
+        Self::start(free_address(), &jobs, rules, Some(alertmanager)).await
     }
 
     /// Scrapes several exporters under one job, and itself under another, as installations do.
@@ -44,10 +50,15 @@ impl Prometheus {
         let replicas: Vec<String> = binaries.iter().map(|it| address(it)).collect();
         let jobs: [(&str, &[String]); 2] =
             [("ece", &replicas), ("prometheus", &[free.to_string()])];
-        Self::start(free, &jobs, "groups: []").await
+        Self::start(free, &jobs, "groups: []", None).await
     }
 
-    async fn start(free: SocketAddr, jobs: &[(&str, &[String])], rules: &str) -> Self {
+    async fn start(
+        free: SocketAddr,
+        jobs: &[(&str, &[String])],
+        rules: &str,
+        alertmanager: Option<SocketAddr>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config =
             "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [rules.yml]\nscrape_configs:\n".to_owned();
@@ -58,6 +69,13 @@ impl Prometheus {
             )
             .unwrap();
         }
+        if let Some(it) = alertmanager {
+            writeln!(
+                config,
+                "alerting: {{alertmanagers: [{{static_configs: [{{targets: [\"{it}\"]}}]}}]}}"
+            )
+            .unwrap();
+        }
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
         std::fs::write(dir.path().join("rules.yml"), rules).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
@@ -65,6 +83,7 @@ impl Prometheus {
             .current_dir(dir.path())
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
             .arg(format!("--web.listen-address={free}"))
+            .arg("--rules.alert.resend-delay=1s")
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -111,7 +130,7 @@ fn address(binary: &Binary) -> String {
 }
 
 /// It cannot be asked which port it took, so it is given one that was free a moment ago.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
