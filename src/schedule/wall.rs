@@ -23,7 +23,7 @@ const CANDIDATES_MAX: usize = 10_000;
 const TRANSITIONS_MAX: usize = 8;
 /// How many runs around one change of the clocks are looked at.
 const RUNS_MAX: usize = 2_000;
-/// How many days are looked at for the longest gap: in nine years February has two days more.
+/// How many days are looked at for the longest gap: nine years hold at least two leap days.
 const DAYS_MAX: usize = 9 * 366;
 const DAY_SECS: i64 = 86_400;
 
