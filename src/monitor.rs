@@ -40,7 +40,7 @@ const WAKE_MIN: TimeDelta = TimeDelta::seconds(1);
 /// The clock was set back by more than this: what was planned is planned anew.
 const CLOCK_STEP_MAX: TimeDelta = TimeDelta::seconds(60);
 
-/// Asks the monitor to probe a credential now; the answer is its status after the probe is recorded.
+/// Asks the monitor to probe a credential now; the answer is its status after the probe has taken effect.
 #[derive(Debug)]
 pub struct ProbeRequest {
     /// Which credential; the sender is dropped without an answer if it is not configured.
@@ -209,13 +209,14 @@ impl Monitor {
         for firing in credentials.chain(platforms).flatten() {
             firing.told_at = firing.told_at.min(now);
         }
+        self.unsaved.add(0..self.slots.len(), 0..self.platforms.len());
         if let Err(error) = self.shared.store.clock_set_back(now).await {
             self.complain(format!("{error:#}"));
         }
         self.shared.owed.notify_one();
     }
 
-    /// Probes everything that is due at `now`, to the end, and records it: the whole of loop 1 as one call.
+    /// Probes everything that is due at `now`, to the end, and lets it take effect: the whole of loop 1 as one call.
     pub async fn step(&mut self, now: DateTime<Utc>, clock: fn() -> DateTime<Utc>) {
         self.tick(now).await;
         let mut flying = JoinSet::new();

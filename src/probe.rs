@@ -140,8 +140,7 @@ impl Prober {
             .await
             .unwrap_or_else(|_| {
                 let message = format!(
-                    "The probe did not end within {:?}; check that the secret's file can be read and that this \
-                     machine is not overloaded.",
+                    "The probe did not end within {:?}; check that this machine is not overloaded.",
                     self.timeout
                 );
                 Sight::failed(failure(FailureReason::Timeout, message))

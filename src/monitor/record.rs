@@ -52,8 +52,10 @@ impl Draft {
 pub(super) struct Unsaved {
     credentials: BTreeSet<usize>,
     platforms: BTreeSet<usize>,
-    /// When something was last recorded.
-    saved_at: Option<DateTime<Utc>>,
+    /// When a record was last tried.
+    tried_at: Option<DateTime<Utc>>,
+    /// Whether the last record of mere freshness was refused, which is told once.
+    is_refused: bool,
 }
 
 impl Unsaved {
@@ -64,7 +66,17 @@ impl Unsaved {
     /// Whether a record of mere freshness would not be one too many.
     fn may_save(&self, now: DateTime<Utc>) -> bool {
         // After the clock was set back, too.
-        self.saved_at.is_none_or(|at| at + SAVE_EVERY <= now || now < at)
+        self.tried_at.is_none_or(|at| at + SAVE_EVERY <= now || now < at)
+    }
+
+    /// Lets the state of these be written with the next record.
+    pub(super) fn add(
+        &mut self,
+        credentials: impl IntoIterator<Item = usize>,
+        platforms: impl IntoIterator<Item = usize>,
+    ) {
+        self.credentials.extend(credentials);
+        self.platforms.extend(platforms);
     }
 
     pub(super) fn is_due(&self, now: DateTime<Utc>) -> bool {
@@ -72,12 +84,9 @@ impl Unsaved {
     }
 
     pub(super) fn due_at(&self) -> Option<DateTime<Utc>> {
-        self.saved_at.filter(|_| !self.is_empty()).map(|at| at + SAVE_EVERY)
+        self.tried_at.filter(|_| !self.is_empty()).map(|at| at + SAVE_EVERY)
     }
 }
-
-/// The store has refused a batch, and the reason has been told.
-struct NotRecorded;
 
 impl Monitor {
     /// Lets a draft take effect: at once if only the freshness has changed, else when it is recorded; what cannot be
@@ -85,12 +94,14 @@ impl Monitor {
     pub(super) async fn commit(&mut self, mut draft: Draft, now: DateTime<Utc>) {
         let is_owing = !draft.owed.is_empty();
         if is_owing || self.has_substance(&draft) || self.unsaved.may_save(now) {
-            if self.record(&mut draft, now).await.is_err() {
+            if let Err(error) = self.record(&mut draft, now).await {
+                self.complain(format!(
+                    "{error:#}; the decisions are taken again at the next probe"
+                ));
                 return;
             }
         } else {
-            self.unsaved.credentials.extend(draft.credentials.keys());
-            self.unsaved.platforms.extend(draft.platforms.keys());
+            self.unsaved.add(draft.credentials.keys().copied(), draft.platforms.keys().copied());
         }
         for (subject, event) in &draft.told {
             let (name, reason, severity) =
@@ -123,7 +134,7 @@ impl Monitor {
     }
 
     /// Records a draft, and with it everything that is not recorded yet.
-    async fn record(&mut self, draft: &mut Draft, now: DateTime<Utc>) -> Result<(), NotRecorded> {
+    async fn record(&mut self, draft: &mut Draft, now: DateTime<Utc>) -> anyhow::Result<()> {
         let mut credentials: BTreeMap<usize, &State> =
             self.unsaved.credentials.iter().map(|at| (*at, &self.slots[*at].state)).collect();
         credentials.extend(draft.credentials.iter().map(|(at, state)| (*at, state)));
@@ -142,7 +153,7 @@ impl Monitor {
             owed: std::mem::take(&mut draft.owed),
         };
         // A disk that fails is not tried again at once.
-        self.unsaved.saved_at = Some(now);
+        self.unsaved.tried_at = Some(now);
         match self.shared.store.record(batch, now).await {
             Ok(Recorded::OnDisk) => self.shared.telemetry.state_written(now),
             Ok(Recorded::InMemory(first)) => {
@@ -155,22 +166,26 @@ impl Monitor {
             }
             Err(error) => {
                 self.shared.telemetry.state_write_failed();
-                self.complain(format!(
-                    "{error:#}; the decisions are taken again at the next probe"
-                ));
-                return Err(NotRecorded);
+                return Err(error);
             }
         }
         self.unsaved.credentials.clear();
         self.unsaved.platforms.clear();
+        self.unsaved.is_refused = false;
         Ok(())
     }
 
     /// Records what has taken effect and is not recorded yet.
     pub(super) async fn save(&mut self, now: DateTime<Utc>) {
-        if !self.unsaved.is_empty() {
-            // It has said why, and what is unsaved stays so.
-            let _ = self.record(&mut Draft::default(), now).await;
+        if self.unsaved.is_empty() {
+            return;
+        }
+        if let Err(error) = self.record(&mut Draft::default(), now).await
+            && !std::mem::replace(&mut self.unsaved.is_refused, true)
+        {
+            self.complain(format!(
+                "{error:#}; that probes have confirmed what was known is written when it can be"
+            ));
         }
     }
 

@@ -81,3 +81,34 @@ async fn a_start_probes_soon_what_was_never_probed_and_keeps_the_plan_of_the_res
     let due_again = u64::from(planned < now());
     assert_eq!(world.ece.requests().total, before + 1 + due_again);
 }
+
+/// When the only credential was last probed, as the program knows and as the store does.
+async fn last_runs(program: &Program) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+    let known = program.shared.board.snapshot().credentials[0].last_run;
+    let remembered = program.shared.store.load().await.unwrap();
+    (known, remembered.credentials.values().next().and_then(|it| it.last_run))
+}
+
+#[tokio::test]
+async fn that_nothing_has_changed_is_on_the_disk_ten_seconds_later_without_another_probe() {
+    let world = world("7s", TimeDelta::days(80)).await;
+    let mut program = world.start().await;
+    let (mut late, mut caught_up) = (0, 0);
+    for _ in 0..60 {
+        let probes = world.ece.requests().total;
+        let (known_before, stored_before) = last_runs(&program).await;
+        program.pass(TimeDelta::seconds(1), TimeDelta::seconds(1)).await;
+        let (known, stored) = last_runs(&program).await;
+        late += u32::from(known != stored);
+        let is_quiet = world.ece.requests().total == probes;
+        caught_up += u32::from(is_quiet && known_before != stored_before && known == stored);
+        if let (Some(known), Some(stored)) = (known, stored) {
+            assert!(
+                known - stored <= TimeDelta::seconds(14),
+                "{known} is not on the disk, only {stored}"
+            );
+        }
+    }
+    assert!(0 < late, "each probe was written at once");
+    assert!(0 < caught_up, "nothing was written between probes");
+}

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::sim::{Expires, Fault, HeaderMode, On};
+use ece_expiry_exporter::store::Store;
 use ece_expiry_exporter::time;
 use tokio::sync::{Notify, watch};
 
@@ -211,6 +212,32 @@ async fn a_message_on_its_way_is_finished_at_the_end_and_not_sent_again() {
         assert_eq!(again.ended().await.code(), Some(0));
         assert_eq!(gate.count(), 1, "SIG{name}");
     }
+}
+
+#[tokio::test]
+async fn what_the_last_probes_confirmed_is_on_the_disk_after_a_clean_stop() {
+    let mut world = World::new().await;
+    world.global = "schedule: 1s".to_owned();
+    world.add("key", Expires::At(in_days(60)));
+    let mut binary = Binary::serve(&world, &[], &[]).await;
+    let mut last = 0.0;
+    // Later probes than the first are not written at once.
+    wait_until("three probes", async || {
+        let metrics = binary.get("/metrics").await;
+        let of_key = |metric: &str| {
+            sample(&metrics, &format!("{metric}{{platform=\"prod\",credential=\"key\"}}"))
+        };
+        last = of_key("ece_probe_last_run_timestamp_seconds").unwrap_or_default();
+        of_key("ece_probes_total").is_some_and(|it| 3.0 <= it)
+    })
+    .await;
+    binary.signal("TERM");
+    assert_eq!(binary.ended().await.code(), Some(0));
+    let store = Store::open(&world.path("store"), time::now()).unwrap().store;
+    let remembered = store.load().await.unwrap();
+    let stored = remembered.credentials.values().next().unwrap().last_run.unwrap();
+    assert!(last <= time::to_seconds(stored), "{last} was shown, {stored} is on the disk");
+    store.close().await;
 }
 
 #[tokio::test]
