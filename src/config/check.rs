@@ -6,16 +6,27 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use base64::Engine;
 use reqwest::header::{HeaderName, HeaderValue};
 
 use super::problems::{could_be_secret, show};
 use super::reader::{Fields, Item, Reader};
-use super::{SecretError, SecretSource, TlsConfig, TlsVerify};
+use super::{Secret, SecretError, SecretSource, TlsConfig, TlsVerify};
 
 /// The most of a PEM file that is looked at; a bundle of all public authorities has a quarter of it.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How long the first secret file that hangs is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the next is waited for, once one has hung.
+const PATIENCE_AFTER_HANG: Duration = Duration::from_millis(100);
+
+/// What is wrong with a file that hangs.
+const HANGS: &str = "does not answer";
 
 /// The most extra headers of one request.
 const HEADERS_MAX: usize = 32;
@@ -101,7 +112,7 @@ fn secret_of(
         SecretSource::File(_) => "relative paths begin at the folder of the configuration file",
         SecretSource::Env(_) => "set it in the environment of the service",
     };
-    let secret = match source.read() {
+    let secret = match read(reader, &source) {
         Ok(secret) => secret,
         Err(SecretError::Io { path, source }) => {
             let path = show(&path.display().to_string());
@@ -116,7 +127,11 @@ fn secret_of(
                 SecretSource::File(path) => show(&path.display().to_string()),
                 SecretSource::Env(name) => format!("environment variable {}", show(name)),
             };
-            let hint = if what == "is empty" { "put the secret into it" } else { hint };
+            let hint = match what {
+                "is empty" => "put the secret into it",
+                HANGS => "check the disk that it lies on",
+                _ => hint,
+            };
             reader.problem(item, format!("{from} {what}"), hint);
             return None;
         }
@@ -126,6 +141,21 @@ fn secret_of(
         return None;
     }
     Some(source)
+}
+
+/// Reads a secret as far as the disk lets it: a configuration on a disk that does not answer must not hang the program.
+fn read(reader: &mut Reader, source: &SecretSource) -> Result<Secret, SecretError> {
+    if let SecretSource::Env(_) = source {
+        return source.read();
+    }
+    let (reply, answer) = mpsc::channel();
+    let hanging = source.clone();
+    // Whoever asked may have gone on meanwhile.
+    std::thread::spawn(move || drop(reply.send(hanging.read())));
+    answer.recv_timeout(reader.patience).unwrap_or_else(|_| {
+        reader.patience = PATIENCE_AFTER_HANG;
+        Err(SecretError::Unusable { from: source.to_string(), what: HANGS })
+    })
 }
 
 /// Whether a secret has the shape of its kind; the error shows none of it.

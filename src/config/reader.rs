@@ -45,6 +45,8 @@ pub(super) struct Reader {
     pub(super) problems: Problems,
     /// Secret files that everybody on the machine can read.
     pub(super) open_secrets: Vec<PathBuf>,
+    /// How long the next secret file may take; one that hung leaves little for the others.
+    pub(super) patience: Duration,
     /// The folder of the configuration file.
     folder: PathBuf,
     /// Of systemd, if it set one.
@@ -94,7 +96,13 @@ impl Reader {
     pub(super) fn new(origin: &Path) -> Self {
         let folder = origin.parent().unwrap_or(Path::new("")).to_owned();
         let credentials_folder = std::env::var(CREDENTIALS_VARIABLE).ok();
-        Self { problems: Problems::default(), open_secrets: Vec::new(), folder, credentials_folder }
+        Self {
+            problems: Problems::default(),
+            open_secrets: Vec::new(),
+            patience: super::check::PATIENCE,
+            folder,
+            credentials_folder,
+        }
     }
 
     /// Notes a problem with a value.

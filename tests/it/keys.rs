@@ -9,12 +9,14 @@ use std::sync::Arc;
 use ece_expiry_exporter::config::{Credential, CredentialKind, SecretSource};
 use ece_expiry_exporter::observation::{Failure, FailureReason, Observation};
 use ece_expiry_exporter::probe::Prober;
+use ece_expiry_exporter::sim::Expires;
 use ece_expiry_exporter::time;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::coordinator::{Coordinator, answer};
 use crate::probe::{DEADLINE, PATIENCE, credential, expires, platform};
+use crate::world::{World, run};
 
 async fn ece() -> Coordinator {
     let expires = expires("2027-02-21T09:15:30.123Z");
@@ -117,4 +119,25 @@ fn a_file_that_hangs_holds_one_thread_however_often_it_is_asked_for() {
             assert!(observation.result.is_ok(), "{observation:?}");
         }
     });
+}
+
+#[tokio::test]
+async fn a_configuration_with_files_that_hang_is_refused_and_names_them() {
+    let mut world = World::new().await;
+    world.add("one", Expires::Never);
+    world.add("two", Expires::Never);
+    let config = world.write_config();
+    let mut pipes = Vec::new();
+    for name in ["key-one", "key-two"] {
+        let path = world.path(name);
+        fs::remove_file(&path).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        pipes.push(path);
+    }
+    let (code, said, _) = run(&["check-config", config.to_str().unwrap()], world.dir.path());
+    assert_eq!(code, 1, "{said}");
+    for pipe in pipes {
+        let told = format!("`{}` does not answer (check the disk", pipe.display());
+        assert!(said.contains(&told), "{said}");
+    }
 }
