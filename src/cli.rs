@@ -253,7 +253,6 @@ fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
 }
 
 fn check_config(source: &Source) -> anyhow::Result<ExitCode> {
-    let file = source.path();
     match source.load() {
         Ok(config) => {
             use std::fmt::Write;
@@ -263,8 +262,7 @@ fn check_config(source: &Source) -> anyhow::Result<ExitCode> {
             }
             let _ = writeln!(
                 text,
-                "SUCCESS: {} is valid: {} platforms, {} credentials, {} receivers",
-                file.display(),
+                "SUCCESS: {source} is valid: {} platforms, {} credentials, {} receivers",
                 config.platforms.len(),
                 config.credentials().count(),
                 config.receivers.len()
@@ -272,7 +270,7 @@ fn check_config(source: &Source) -> anyhow::Result<ExitCode> {
             say(&text)
         }
         Err(errors) => {
-            say(&format!("{errors}\nFAILED: {}\n", file.display()))?;
+            say(&format!("{errors}\nFAILED: {source}\n"))?;
             Ok(ExitCode::FAILURE)
         }
     }

@@ -310,7 +310,7 @@ fn is_later(a: Reading, than: Reading) -> bool {
     match (a, than) {
         (Reading::ExpiresAt(a), Reading::ExpiresAt(than)) => than < a,
         (Reading::Never, Reading::ExpiresAt(_)) => true,
-        (_, Reading::Never) | (Reading::Undated, _) | (_, Reading::Undated) => false,
+        (_, Reading::Never | Reading::Undated) | (Reading::Undated, _) => false,
     }
 }
 

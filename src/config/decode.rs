@@ -30,6 +30,15 @@ struct Inherited {
     names_receiver: bool,
 }
 
+/// What stands around a credential.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    platform: &'a Arc<str>,
+    urls: &'a [String],
+    inherited: &'a Inherited,
+    receivers: &'a BTreeMap<Arc<str>, Arc<Receiver>>,
+}
+
 /// Reads the whole tree. The `Config` is of use only when the reader has no problems.
 pub(super) fn decode(root: &Node, origin: &Path) -> (Reader, Option<Config>) {
     let mut reader = Reader::new(origin);
@@ -148,7 +157,7 @@ fn platform(
     let mut names = BTreeSet::new();
     let mut credentials: Vec<Arc<Credential>> = Vec::new();
     for fields in reader.many(fields, "credentials").unwrap_or_default() {
-        let known = (&known_name, urls.as_slice(), &inherited, receivers);
+        let known = Around { platform: &known_name, urls: &urls, inherited: &inherited, receivers };
         credentials.extend(credential(reader, &fields, known, &mut names).map(Arc::new));
     }
     if inherited.receivers.is_empty() {
@@ -173,12 +182,7 @@ fn platform(
 fn credential(
     reader: &mut Reader,
     fields: &Fields<'_>,
-    (platform, urls, inherited, receivers): (
-        &Arc<str>,
-        &[String],
-        &Inherited,
-        &BTreeMap<Arc<str>, Arc<Receiver>>,
-    ),
+    Around { platform, urls, inherited, receivers }: Around<'_>,
     names: &mut BTreeSet<Arc<str>>,
 ) -> Option<Credential> {
     let name = name(reader, fields, "credential", names);

@@ -17,6 +17,9 @@ const KEYS: [&str; 7] = [
     "login",
 ];
 
+/// Secrets that people write into the file, of which the reader says what to do instead.
+const INLINE: [&str; 3] = ["api_key", "bearer_token", "password"];
+
 /// ECE's users that are built in; they own no API keys.
 const BUILT_IN: [&str; 2] = ["admin", "readonly"];
 
@@ -28,7 +31,7 @@ pub(super) fn kind(
 ) -> Option<CredentialKind> {
     let written: Vec<&str> = KEYS.into_iter().filter(|key| fields.has(key)).collect();
     match written.as_slice() {
-        [] if fields.has_unknown("api_key") => None,
+        [] if INLINE.into_iter().any(|key| fields.has_unknown(key)) => None,
         [] => {
             let message = "needs `api_key_file` or `api_key_env`, or another secret".to_owned();
             let hint = "for example `api_key_file: secrets/terraform`; there are also `api_key_csv_file`, \

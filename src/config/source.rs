@@ -2,6 +2,7 @@
 //!
 //! The variables are those that the tools of ECE know, so that a shell in which they work can watch its key at once.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::problems::show;
@@ -25,6 +26,15 @@ pub enum Source {
     File(PathBuf),
     /// The file at the usual place, or the environment if there is none.
     Usual,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usual if !self.path().exists() => f.write_str("the environment"),
+            Self::File(_) | Self::Usual => write!(f, "{}", self.path().display()),
+        }
+    }
 }
 
 impl Source {
