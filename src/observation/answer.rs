@@ -68,19 +68,19 @@ impl Sent {
         }
     }
 
-    /// Why it may be refused, and what to do.
+    /// Why it may be refused, and what to do: goes on after `it`.
     fn refused(self) -> &'static str {
         match self {
             Self::Key => {
-                "It has expired, was deleted or is mistyped: create a new key, and put it where this exporter and its \
+                "has expired, was deleted or is mistyped: create a new key, and put it where this exporter and its \
                  users read it"
             }
             Self::Token => {
-                "It has expired, its session was ended, or it is mistyped: log in anew, and put the new token where this \
+                "has expired, its session was ended, or it is mistyped: log in anew, and put the new token where this \
                  exporter and its users read it"
             }
             Self::Password => {
-                "It has expired, was changed, or the account is locked or disabled: set a new one, and put it where this \
+                "has expired, was changed, or the account is locked or disabled: set a new one, and put it where this \
                  exporter and its users read it"
             }
         }
@@ -294,14 +294,14 @@ fn explain(
              that ECE itself answers at, and check whether a login proxy stands before it."
         ),
         FailureReason::Unauthorized if is_ece || !error.codes.is_empty() => {
-            format!("ECE does not accept the {noun} ({details}). {refused}.")
+            format!("ECE does not accept the {noun} ({details}). It {refused}.")
         }
         FailureReason::Unauthorized => format!(
             "The {noun} was not accepted ({details}), but the answer is not in ECE's form. Check that no proxy asks for a \
-             login of its own. Otherwise: {refused}."
+             login of its own. Otherwise it {refused}."
         ),
         FailureReason::Forbidden => format!(
-            "ECE knows the {noun} but refuses the request ({details}). Give its owner a role that may read, such as \
+            "ECE knows the {noun} but refuses the request ({details}). Give the {noun}'s owner a role that may read, such as \
              ece_platform_viewer."
         ),
         FailureReason::NotFound => format!(

@@ -83,7 +83,9 @@ pub(super) async fn answer(
         Method::POST => axum::body::to_bytes(Body::new(body), BODY_BYTES_MAX).await,
         _ => Ok(Bytes::new()),
     };
-    match decide(&coordinator, (method, path), authorization, &body.unwrap_or_default()) {
+    let of_session =
+        of_session(&coordinator, (method, path), authorization, &body.unwrap_or_default());
+    match of_session.unwrap_or_else(|| decide(&coordinator, (method, path), authorization)) {
         Decided::Answer(response) => Ok(response),
         Decided::Hang => std::future::pending().await,
         Decided::Reset => Err(reset.now()),
@@ -97,23 +99,32 @@ enum Decided {
     Reset,
 }
 
+/// What time the platform takes it to be.
+fn now(coordinator: &Coordinator, world: &World) -> DateTime<Utc> {
+    let now = coordinator.clock.now();
+    now.checked_add_signed(world.clock_offset).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// The answer to what concerns users and sessions.
+fn of_session(
+    coordinator: &Coordinator,
+    call: (&Method, &str),
+    authorization: Option<&str>,
+    body: &[u8],
+) -> Option<Decided> {
+    let mut world = coordinator.world();
+    let now = now(coordinator, &world);
+    let (status, body) = sessions::answer(&mut world, now, call, authorization, body)?;
+    Some(Decided::Answer(json_response(head(now), status, &body)))
+}
+
 fn decide(
     coordinator: &Coordinator,
     (method, path): (&Method, &str),
     authorization: Option<&str>,
-    body: &[u8],
 ) -> Decided {
-    let mut world = coordinator.world();
-    let now = coordinator
-        .clock
-        .now()
-        .checked_add_signed(world.clock_offset)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC);
-    if let Some((status, body)) =
-        sessions::answer(&mut world, now, (method, path), authorization, body)
-    {
-        return Decided::Answer(json_response(head(now), status, &body));
-    }
+    let world = coordinator.world();
+    let now = now(coordinator, &world);
     let key = authorization
         .and_then(|it| it.strip_prefix("ApiKey "))
         .and_then(|it| world.by_encoded(it.trim()));

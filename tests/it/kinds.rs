@@ -84,7 +84,7 @@ async fn a_key_is_found_in_the_files_of_other_programs_and_read_anew() {
         (SecretSource::Ecctl(path.clone()), format!(r#"{{"api_key":"{key}","host":"https://x"}}"#)),
     ] {
         let credential = Credential { kind: CredentialKind::ApiKey(source), ..credential(&dir) };
-        std::fs::write(&path, "{}").unwrap();
+        std::fs::write(&path, "id,name\n1,ci\n").unwrap();
         let observation = prober.probe(&credential, time::now).await;
         failed(&observation, FailureReason::SecretUnreadable, "The secret cannot be read");
         std::fs::write(&path, text).unwrap();
