@@ -177,7 +177,7 @@ impl Prober {
             CredentialKind::ApiKey(source) => self.look_at_key(source, started, now).await,
             CredentialKind::BearerToken(source) => self.look_at_token(source, started, now).await,
             CredentialKind::Login { username, password } => {
-                self.look_at_login(&credential.id, (username, password), started, now).await
+                self.look_at_login(username, password, started, now).await
             }
         }
     }

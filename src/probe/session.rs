@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::key::authorization;
 use super::page::Page;
 use super::{Coordinator, Prober, Question, Sight, failure};
-use crate::config::{CredentialId, Secret, SecretSource};
+use crate::config::{Secret, SecretSource};
 use crate::observation::answer::{Meaning, Sent};
 use crate::observation::session;
 use crate::observation::{Failure, FailureReason, Reading};
@@ -53,13 +53,13 @@ pub(super) struct Login {
 #[derive(Default)]
 pub(super) struct Refusals {
     seed: RandomState,
-    of: Mutex<HashMap<CredentialId, Refused>>,
+    /// By the user, and the hash of the password with a seed that ends with the process: two credentials may be of
+    /// one user.
+    of: Mutex<HashMap<(String, u64), Refused>>,
 }
 
 #[derive(Clone, Copy)]
 struct Refused {
-    /// Of the password, with a seed that ends with the process.
-    hash: u64,
     times: u32,
     at: DateTime<Utc>,
 }
@@ -79,34 +79,41 @@ impl Token {
 }
 
 impl Refusals {
-    fn attempt(&self, id: &CredentialId, password: &Secret, now: DateTime<Utc>) -> Attempt {
-        let refused = self.of.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+    fn attempt(&self, user: &str, password: &Secret, now: DateTime<Utc>) -> Attempt {
+        let refused = self.lock().get(&self.key(user, password)).copied();
         match refused {
-            Some(it)
-                if it.hash == self.hash(password)
-                    && REFUSALS_MAX <= it.times
-                    // A refusal of the future is one of before the clock was set back.
-                    && (0..REST.num_milliseconds()).contains(&(to_ms(now) - to_ms(it.at))) =>
-            {
-                Attempt::Resting(it)
-            }
+            Some(it) if REFUSALS_MAX <= it.times && it.is_fresh(now) => Attempt::Resting(it),
             Some(_) | None => Attempt::Allowed,
         }
     }
 
-    fn refused(&self, id: &CredentialId, password: &Secret, at: DateTime<Utc>) {
-        let hash = self.hash(password);
-        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = of.get(id).filter(|it| it.hash == hash).map_or(0, |it| it.times);
-        of.insert(id.clone(), Refused { hash, times: times.saturating_add(1), at });
+    fn refused(&self, user: &str, password: &Secret, at: DateTime<Utc>) {
+        let key = self.key(user, password);
+        let mut of = self.lock();
+        let times = of.get(&key).map_or(0, |it| it.times).saturating_add(1);
+        // What has rested is forgotten, but for this one, which has one attempt more and not two.
+        of.retain(|_, it| it.is_fresh(at));
+        of.insert(key, Refused { times, at });
     }
 
-    fn accepted(&self, id: &CredentialId) {
-        self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    fn accepted(&self, user: &str) {
+        self.lock().retain(|(it, _), _| it != user);
     }
 
-    fn hash(&self, password: &Secret) -> u64 {
-        self.seed.hash_one(password.expose())
+    fn key(&self, user: &str, password: &Secret) -> (String, u64) {
+        (user.to_owned(), self.seed.hash_one(password.expose()))
+    }
+
+    /// Nothing that holds the lock can panic half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Refused>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refused {
+    /// Whether it is not long ago. A refusal of the future is one of before the clock was set back.
+    fn is_fresh(&self, now: DateTime<Utc>) -> bool {
+        (0..REST.num_milliseconds()).contains(&(to_ms(now) - to_ms(self.at)))
     }
 }
 
@@ -159,8 +166,8 @@ impl Prober {
     /// Logs in once, and out again.
     pub(super) async fn look_at_login(
         &self,
-        id: &CredentialId,
-        (username, source): (&str, &SecretSource),
+        username: &str,
+        source: &SecretSource,
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
@@ -168,18 +175,18 @@ impl Prober {
             Ok(password) => password,
             Err(failure) => return Sight::failed(failure),
         };
-        if let Attempt::Resting(refused) = self.refusals.attempt(id, &password, now()) {
+        if let Attempt::Resting(refused) = self.refusals.attempt(username, &password, now()) {
             return Sight::failed(resting(&refused));
         }
         let body = serde_json::json!({"username": username, "password": password.expose()});
         let login = Login { body: Secret::new(body.to_string()), started };
         let sight = self.ask_in_turn(Question::Login(&login), started, now).await;
         match &sight.result {
-            Ok(_) => self.refusals.accepted(id),
+            Ok(_) => self.refusals.accepted(username),
             Err(it)
                 if matches!(it.reason, FailureReason::Unauthorized | FailureReason::Forbidden) =>
             {
-                self.refusals.refused(id, &password, now());
+                self.refusals.refused(username, &password, now());
             }
             Err(_) => {}
         }
@@ -203,7 +210,8 @@ impl Prober {
         let result = match page.meaning(Sent::Password, now()) {
             Meaning::Told(_) | Meaning::NotReported => match session::token_in(&page.body) {
                 Some(token) => {
-                    let left = self.left(login.started, now()).min(LOGOUT_MAX);
+                    // Half, so that the deadline of the probe does not pass first.
+                    let left = (self.left(login.started, now()) / 2).min(LOGOUT_MAX);
                     // A session that stays open ends by itself.
                     let _ =
                         timeout(left, self.log_out(coordinator, &Secret::new(token), now)).await;
