@@ -68,21 +68,22 @@ impl Sent {
         }
     }
 
-    /// Why it may be refused, and what to do: goes on after `it`.
-    fn refused(self) -> &'static str {
+    /// Why it may be refused; goes on after `it`.
+    fn cause(self) -> &'static str {
         match self {
-            Self::Key => {
-                "has expired, was deleted or is mistyped: create a new key, and put it where this exporter and its \
-                 users read it"
-            }
-            Self::Token => {
-                "has expired, its session was ended, or it is mistyped: log in anew, and put the new token where this \
-                 exporter and its users read it"
-            }
+            Self::Key => "has expired, was deleted or is mistyped",
+            Self::Token => "has expired, its session was ended, or it is mistyped",
             Self::Password => {
-                "has expired, was changed, or the account is locked or disabled: set a new one, and put it where this \
-                 exporter and its users read it"
+                "has expired, was changed or is mistyped, or the account is locked or disabled"
             }
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Key => "create a new key",
+            Self::Token => "log in anew for another token",
+            Self::Password => "set a new one",
         }
     }
 }
@@ -286,7 +287,8 @@ fn explain(
     is_ece: bool,
     error: &ServerError,
 ) -> String {
-    let (status, noun, refused) = (answer.status, sent.noun(), sent.refused());
+    let (status, noun) = (answer.status, sent.noun());
+    let (cause, remedy) = (sent.cause(), sent.remedy());
     let details = details(status, error);
     match reason {
         FailureReason::Redirect => format!(
@@ -294,11 +296,14 @@ fn explain(
              that ECE itself answers at, and check whether a login proxy stands before it."
         ),
         FailureReason::Unauthorized if is_ece || !error.codes.is_empty() => {
-            format!("ECE does not accept the {noun} ({details}). It {refused}.")
+            format!(
+                "ECE does not accept the {noun} ({details}). It {cause}: {remedy}, and put it where this exporter and its \
+                 users read it."
+            )
         }
         FailureReason::Unauthorized => format!(
             "The {noun} was not accepted ({details}), but the answer is not in ECE's form. Check that no proxy asks for a \
-             login of its own. Otherwise it {refused}."
+             login of its own; otherwise {remedy}, and put it where this exporter and its users read it."
         ),
         FailureReason::Forbidden => format!(
             "ECE knows the {noun} but refuses the request ({details}). Give the {noun}'s owner a role that may read, such as \
