@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::metrics::Telemetry;
 use crate::monitor::{self, Monitor, ProbeRequest, Shared};
 use crate::notify::{Origin, Sender};
@@ -33,8 +33,8 @@ const STORE_CLOSE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The configuration file.
-    pub config_file: PathBuf,
+    /// Where the configuration is read.
+    pub config: Source,
     /// Where to listen, e.g. `127.0.0.1:10365`; `:10365` is every interface. At least one.
     pub listen: Vec<String>,
     /// The path of the metrics.
@@ -151,7 +151,7 @@ impl Signals {
 }
 
 fn load(options: &Options) -> anyhow::Result<Config> {
-    let mut config = Config::load(&options.config_file)?;
+    let mut config = options.config.load()?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

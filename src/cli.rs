@@ -18,7 +18,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::app::logging::{self, Format};
 use crate::app::{self, Options};
-use crate::config::Config;
+use crate::config::Source;
 use crate::demo::Demo;
 use crate::metrics::Telemetry;
 use crate::time;
@@ -36,14 +36,10 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct Flags {
-    /// The configuration file
-    #[arg(
-        long = "config.file",
-        global = true,
-        value_name = "FILE",
-        default_value = "/etc/ece-expiry-exporter/config.yml"
-    )]
-    config_file: PathBuf,
+    /// The configuration file [default: /etc/ece-expiry-exporter/config.yml, or, if that is missing, the one key in
+    /// `EC_API_KEY` at `EC_HOST`]
+    #[arg(long = "config.file", global = true, value_name = "FILE")]
+    config_file: Option<PathBuf>,
     /// Where to listen; repeatable; `:10365` is every interface
     #[arg(
         long = "web.listen-address",
@@ -144,11 +140,13 @@ pub fn run() -> ExitCode {
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve(flags),
         Command::Demo => demo(flags),
-        Command::CheckConfig { file } => check_config(&file.unwrap_or(flags.config_file)),
+        Command::CheckConfig { file } => check_config(&Source::new(file.or(flags.config_file))),
         Command::Probe { credential, output } => {
-            Ok(probe::run(&flags.config_file, credential.as_deref(), output))
+            Ok(probe::run(&Source::new(flags.config_file), credential.as_deref(), output))
         }
-        Command::NotifyTest { receiver } => notify_test::run(&flags.config_file, &receiver),
+        Command::NotifyTest { receiver } => {
+            notify_test::run(&Source::new(flags.config_file), &receiver)
+        }
         Command::ConfigSchema => say(&crate::config::schema()),
         Command::Dashboards { name, output_dir } => {
             dashboards::run(name.as_deref(), output_dir.as_deref())
@@ -204,7 +202,7 @@ impl Flags {
 
     fn options(self) -> Options {
         Options {
-            config_file: self.config_file,
+            config: Source::new(self.config_file),
             listen: self.listen,
             telemetry_path: self.telemetry_path,
             lifecycle: if self.enable_lifecycle { Lifecycle::Enabled } else { Lifecycle::Disabled },
@@ -231,7 +229,7 @@ fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let demo = Demo::start(time::now()).await?;
         let mut options =
-            Options { config_file: demo.config_file(), storage_path: Some(demo.storage_path()), ..flags.options() };
+            Options { config: Source::File(demo.config_file()), storage_path: Some(demo.storage_path()), ..flags.options() };
         options.lifecycle = Lifecycle::Enabled;
         let (desk, ece) = (demo.desk_url(), demo.ece_url());
         let greet = |bound: &[std::net::SocketAddr]| {
@@ -254,8 +252,8 @@ fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check_config(file: &std::path::Path) -> anyhow::Result<ExitCode> {
-    match Config::load(file) {
+fn check_config(source: &Source) -> anyhow::Result<ExitCode> {
+    match source.load() {
         Ok(config) => {
             use std::fmt::Write;
             let mut text = String::new();
@@ -264,8 +262,7 @@ fn check_config(file: &std::path::Path) -> anyhow::Result<ExitCode> {
             }
             let _ = writeln!(
                 text,
-                "SUCCESS: {} is valid: {} platforms, {} credentials, {} receivers",
-                file.display(),
+                "SUCCESS: {source} is valid: {} platforms, {} credentials, {} receivers",
                 config.platforms.len(),
                 config.credentials().count(),
                 config.receivers.len()
@@ -273,7 +270,7 @@ fn check_config(file: &std::path::Path) -> anyhow::Result<ExitCode> {
             say(&text)
         }
         Err(errors) => {
-            say(&format!("{errors}\nFAILED: {}\n", file.display()))?;
+            say(&format!("{errors}\nFAILED: {source}\n"))?;
             Ok(ExitCode::FAILURE)
         }
     }

@@ -14,9 +14,11 @@ mod reader;
 mod shapes;
 mod check;
 mod policies;
+mod kinds;
 mod receivers;
 mod decode;
 mod print;
+mod source;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +31,7 @@ use std::time::Duration;
 pub use self::problems::{ConfigErrors, Problem};
 pub use self::schema::schema;
 pub use self::secret::{Secret, SecretError, SecretSource};
+pub use self::source::Source;
 use crate::schedule::Schedule;
 
 /// A configuration file with every key and a comment on each.
@@ -156,13 +159,44 @@ pub struct Credential {
 pub enum CredentialKind {
     /// An ECE API key.
     ApiKey(SecretSource),
+    /// A bearer token: a session that somebody else opened.
+    BearerToken(SecretSource),
+    /// A user's name and password.
+    Login {
+        /// The name of the user in ECE.
+        username: String,
+        /// Where the password is read.
+        password: SecretSource,
+    },
+}
+
+/// How a probe that failed, or that needs confirmation, is followed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowUp {
+    /// Soon, before the schedule's next run.
+    Soon,
+    /// By the schedule only: each attempt with a wrong password counts towards the lock of an account.
+    BySchedule,
 }
 
 impl CredentialKind {
-    /// The label value: `api_key`.
+    /// The label of a login, whose expiry is not a thing to know.
+    pub const LOGIN: &'static str = "login";
+
+    /// The label value: `api_key`, `bearer_token`, `login`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => "api_key",
+            Self::BearerToken(_) => "bearer_token",
+            Self::Login { .. } => Self::LOGIN,
+        }
+    }
+
+    /// How a probe of it is followed up.
+    pub fn follow_up(&self) -> FollowUp {
+        match self {
+            Self::ApiKey(_) | Self::BearerToken(_) => FollowUp::Soon,
+            Self::Login { .. } => FollowUp::BySchedule,
         }
     }
 }

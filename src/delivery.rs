@@ -127,7 +127,7 @@ pub struct Notice {
 pub struct NoticeCredential {
     /// Its name.
     pub name: String,
-    /// `api_key`.
+    /// `api_key`, `bearer_token`, `login`.
     pub kind: String,
     /// The key's id, if known.
     pub key_id: Option<String>,
@@ -139,7 +139,7 @@ pub struct NoticeCredential {
     pub renewal_note: Option<String>,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
-    /// `dated`, `never`, `not_reported`, `unparsable`, `unknown`.
+    /// `dated`, `never`, `undated` (ECE tells no expiry of its kind), `not_reported`, `unparsable`, `unknown`.
     pub expiry_state: String,
     /// The expiry, if dated.
     pub expires_at: Option<DateTime<Utc>>,

@@ -211,6 +211,14 @@ impl Demo {
                 part.name, part.team, part.used_by, part.name
             );
         }
+        self.ece.world().sessions.set_password("ops", "demo-login-password");
+        self.write("login-ops", "demo-login-password")?;
+        let token = self.ece.world().sessions.open("ci", now + TimeDelta::days(45));
+        self.write("token-ci", &token)?;
+        yaml.push_str(
+            "\n      - {name: ops-login, login: {username: ops, password_file: login-ops}, team: platform, used_by: \"On-call scripts\"}\
+             \n      - {name: ci-session, bearer_token_file: token-ci, team: platform, used_by: \"Integration tests\"}",
+        );
         self.write("key-remote", "ZGVtbzpub3QtYS1rZXk6bm90LWEtc2VjcmV0")?;
         Ok(yaml)
     }

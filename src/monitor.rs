@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use self::record::{Draft, Unsaved};
 use self::slot::{PlatformSlot, Slot};
 use crate::alert::{self, Decision};
-use crate::config::{Config, CredentialId};
+use crate::config::{Config, CredentialId, FollowUp};
 use crate::delivery::{self, Subject};
 use crate::metrics::Telemetry;
 use crate::observation::Observation;
@@ -240,6 +240,11 @@ impl Monitor {
 
     fn accept(&mut self, request: ProbeRequest) {
         let Some(&at) = self.by_id.get(&request.id) else { return };
+        if !self.slots[at].is_busy() && self.slots[at].waits_for_schedule() {
+            // A client that has gone away needs no answer.
+            let _ = request.reply.send(Arc::new(self.slots[at].status()));
+            return;
+        }
         self.slots[at].replies.push(request.reply);
         if !self.slots[at].is_busy() {
             let run = self.slots[at].next_run;
@@ -280,6 +285,10 @@ impl Monitor {
             self.log(*at, observation);
             let again = self.decide(&mut draft, *at, Some(observation), observation.at.max(now));
             let slot = &mut self.slots[*at];
+            let again = match slot.credential.kind.follow_up() {
+                FollowUp::Soon => again,
+                FollowUp::BySchedule => None,
+            };
             let scheduled = slot.scheduled_after(now);
             self.shared.telemetry.runs_missed(slot.missed(now));
             slot.next_run = again.map_or(scheduled, |wait| scheduled.min(time::add(now, wait)));

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod header;
+pub mod session;
 
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub enum Reading {
     ExpiresAt(DateTime<Utc>),
     /// It never expires.
     Never,
+    /// ECE accepts it, and does not tell of its kind (a password) when it expires.
+    Undated,
 }
 
 /// Why a probe did not tell the expiry.

@@ -2,12 +2,14 @@
 //!
 //! A probe is `GET /api/v1/user` with the key itself, because ECE tells the expiry in a header of every answer to it.
 //! Where the header is missing (a key that never expires, or something between that strips it), ECE's list of the
-//! owner's keys is asked. What an answer means is decided by `observation::answer`; when to probe, how many at a
+//! owner's keys is asked. Tokens and logins are in `session`. What an answer means is decided by `observation::answer`; when to probe, how many at a
 //! time, and what follows from it, is the monitor's business.
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
 mod key;
+mod page;
+mod session;
 mod transport;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,21 +18,19 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
-};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::time::timeout;
 
-use self::key::{Key, KeyReader};
+use self::key::{Key, SecretReader};
+use self::page::Page;
+use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
-use crate::config::{Credential, CredentialKind, Platform};
-use crate::observation::answer::{self, Answer, KeyListing, Meaning};
+use crate::config::{Credential, CredentialKind, Platform, SecretSource};
+use crate::observation::answer::{self, KeyListing, Meaning, Sent};
 use crate::observation::{Failure, FailureReason, Observation, Reading};
 use crate::time::to_ms;
 use crate::tls;
 
-/// The most that is read of one answer. ECE's own are below 2 KiB; a list of keys has 300 bytes a key.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The longest that opening a connection may take: what does not connect by then is down, and another may be up.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a coordinator that failed is asked last.
@@ -43,14 +43,12 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 /// The longest sentence of a failure.
 const MESSAGE_BYTES_MAX: usize = 512;
 
-const EXPIRATION: HeaderName = HeaderName::from_static("x-elastic-api-key-expiration");
-const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
-
 /// Probes the credentials of one platform over a pool of connections of its own.
 pub struct Prober {
     client: reqwest::Client,
     coordinators: Vec<Coordinator>,
-    keys: KeyReader,
+    keys: SecretReader,
+    refusals: Refusals,
     timeout: Duration,
 }
 
@@ -58,6 +56,9 @@ pub struct Prober {
 struct Coordinator {
     user: Url,
     keys: Url,
+    auth: Url,
+    login: Url,
+    logout: Url,
     transport: Transport,
     /// When it failed last, in milliseconds since the Unix epoch; `i64::MIN` if it works.
     failed_at_ms: AtomicI64,
@@ -71,12 +72,15 @@ struct Sight {
     result: Result<Reading, Failure>,
 }
 
-/// One answer, read to its end.
-struct Page {
-    status: u16,
-    headers: HeaderMap,
-    body: Vec<u8>,
-    clock_skew: Option<TimeDelta>,
+/// What a coordinator is asked.
+#[derive(Clone, Copy)]
+enum Question<'a> {
+    /// When this key expires.
+    Key(&'a Key),
+    /// When this token ends.
+    Token(&'a Token),
+    /// Whether this login works.
+    Login(&'a Login),
 }
 
 /// What a failure says about asking the next coordinator.
@@ -130,7 +134,13 @@ impl Prober {
         }
         // No timeout of its own: `probe` puts one around the whole.
         let client = builder.build().context("cannot build the HTTP client")?;
-        Ok(Self { client, coordinators, keys: KeyReader::default(), timeout })
+        Ok(Self {
+            client,
+            coordinators,
+            keys: SecretReader::default(),
+            refusals: Refusals::default(),
+            timeout,
+        })
     }
 
     /// Asks when `credential` expires. Ends within the timeout, and always with an observation; `now` reads the clock.
@@ -162,12 +172,27 @@ impl Prober {
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
-        let CredentialKind::ApiKey(source) = &credential.kind;
-        let key = match self.keys.read(source, self.timeout).await {
+        match &credential.kind {
+            CredentialKind::ApiKey(source) => self.look_at_key(source, started, now).await,
+            CredentialKind::BearerToken(source) => self.look_at_token(source, started, now).await,
+            CredentialKind::Login { username, password } => {
+                self.look_at_login(username, password, started, now).await
+            }
+        }
+    }
+
+    async fn look_at_key(
+        &self,
+        source: &SecretSource,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let secret = self.keys.read(source, self.timeout).await;
+        let key = match secret.and_then(|it| Key::new(&it, source)) {
             Ok(key) => key,
             Err(failure) => return Sight::failed(failure),
         };
-        let mut sight = self.ask_in_turn(&key, started, now).await;
+        let mut sight = self.ask_in_turn(Question::Key(&key), started, now).await;
         sight.key_id = sight.key_id.or(key.id);
         sight
     }
@@ -176,7 +201,7 @@ impl Prober {
     /// equal share of what is left of the deadline, so that a silent one leaves time for the next.
     async fn ask_in_turn(
         &self,
-        key: &Key,
+        question: Question<'_>,
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
@@ -184,10 +209,10 @@ impl Prober {
         let mut best: Option<Sight> = None;
         let mut failed = Vec::new();
         for (asked, coordinator) in order.iter().enumerate() {
-            let left = order.len() - asked;
-            let share = self.left(started, now()) / u32::try_from(left).unwrap_or(u32::MAX);
-            let sight = timeout(share, self.ask(coordinator, key, now))
-                .await
+            let share = self.left(started, now()) / question.shares(order.len() - asked);
+            let answer = timeout(share, self.put(coordinator, question, now)).await;
+            let in_time = answer.is_ok();
+            let sight = answer
                 .unwrap_or_else(|_| Sight::failed(coordinator.transport.no_answer_within(share)));
             let reason = match &sight.result {
                 Ok(_) => None,
@@ -200,6 +225,9 @@ impl Prober {
                 }
                 Next::Avoid => coordinator.failed_at_ms.store(to_ms(now()), Ordering::Relaxed),
                 Next::Try => {}
+            }
+            if question.is_settled_by(reason, in_time) {
+                return sight;
             }
             let label = reason.map_or("", FailureReason::label);
             failed.push(format!("{} ({label})", coordinator.transport.host()));
@@ -230,13 +258,26 @@ impl Prober {
         self.timeout.saturating_sub(passed)
     }
 
+    async fn put(
+        &self,
+        coordinator: &Coordinator,
+        question: Question<'_>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        match question {
+            Question::Key(key) => self.ask(coordinator, key, now).await,
+            Question::Token(token) => self.ask_session(coordinator, token, now).await,
+            Question::Login(login) => self.log_in(coordinator, login, now).await,
+        }
+    }
+
     /// Asks one coordinator, and its list of keys if it answers without an expiry.
     async fn ask(&self, coordinator: &Coordinator, key: &Key, now: fn() -> DateTime<Utc>) -> Sight {
         let page = match self.get(coordinator, &coordinator.user, key, now).await {
             Ok(page) => page,
             Err(failure) => return Sight::failed(failure),
         };
-        let (key_id, result) = match page.meaning(now()) {
+        let (key_id, result) = match page.meaning(Sent::Key, now()) {
             Meaning::Told(reading) => (None, Ok(reading)),
             // A form of date that we do not know, of which the list may hold a better one.
             Meaning::Failed(failure) if failure.reason == FailureReason::HeaderInvalid => {
@@ -291,38 +332,8 @@ impl Prober {
         key: &Key,
         now: fn() -> DateTime<Utc>,
     ) -> Result<Page, Failure> {
-        let sent = now();
         let request = self.client.get(url.clone()).header(AUTHORIZATION, key.authorization.clone());
-        let transport = |error: reqwest::Error| coordinator.transport.failure(&error);
-        let mut response = request.send().await.map_err(transport)?;
-        let answered = now();
-
-        let announced = response.content_length().unwrap_or_default();
-        let too_large = || {
-            let message = format!(
-                "{} answered more than 1 MiB, which ECE never does here; check that the URL leads to ECE.",
-                coordinator.transport.host()
-            );
-            failure(FailureReason::Protocol, message)
-        };
-        if (BODY_BYTES_MAX as u64) < announced {
-            return Err(too_large());
-        }
-        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            if BODY_BYTES_MAX - body.len() < chunk.len() {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        let mut page = Page {
-            status: response.status().as_u16(),
-            headers: std::mem::take(response.headers_mut()),
-            body,
-            clock_skew: None,
-        };
-        page.clock_skew = page.date().map(|date| sent + (answered - sent) / 2 - date);
-        Ok(page)
+        Page::ask(&coordinator.transport, request, now).await
     }
 }
 
@@ -336,6 +347,9 @@ impl Coordinator {
         let user = url("/api/v1/user")?;
         Ok(Self {
             keys: url("/api/v1/users/auth/keys")?,
+            auth: url("/api/v1/users/auth")?,
+            login: url("/api/v1/users/auth/_login")?,
+            logout: url("/api/v1/users/auth/_logout")?,
             transport: Transport::new(&user, via, connect_max),
             user,
             failed_at_ms: AtomicI64::new(i64::MIN),
@@ -364,36 +378,32 @@ impl Sight {
     }
 }
 
-impl Page {
-    fn meaning(&self, now: DateTime<Utc>) -> Meaning {
-        let answer = Answer {
-            status: self.status,
-            content_type: self.text(&CONTENT_TYPE),
-            error_codes: self.text(&ERROR_CODES),
-            expiration: self
-                .headers
-                .get_all(&EXPIRATION)
-                .iter()
-                .map(HeaderValue::as_bytes)
-                .collect(),
-            date: self.text(&DATE),
-            body: &self.body,
-        };
-        match answer::meaning(&answer, now) {
-            Meaning::Failed(mut failure) => {
-                failure.message = clip(failure.message);
-                Meaning::Failed(failure)
-            }
-            other => other,
+impl Question<'_> {
+    /// Into how many parts the time left is divided while so many coordinators are left. A login is not cut short:
+    /// nobody else may be asked after it.
+    fn shares(self, coordinators: usize) -> u32 {
+        match self {
+            Self::Key(_) | Self::Token(_) => u32::try_from(coordinators).unwrap_or(u32::MAX),
+            Self::Login(_) => 1,
         }
     }
 
-    fn date(&self) -> Option<DateTime<Utc>> {
-        self.text(&DATE).and_then(answer::date_of)
-    }
-
-    fn text(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name).and_then(|it| it.to_str().ok())
+    /// Whether no other coordinator may be asked after this failure: a login that may have arrived is not sent again.
+    /// Without a connection it has not; a timeout before the time was up is one of connecting.
+    fn is_settled_by(self, reason: Option<FailureReason>, in_time: bool) -> bool {
+        match (self, reason) {
+            (Self::Key(_) | Self::Token(_), _) => false,
+            (
+                Self::Login(_),
+                Some(
+                    FailureReason::Dns
+                    | FailureReason::Connect
+                    | FailureReason::Tls
+                    | FailureReason::Timeout,
+                ),
+            ) => !in_time,
+            (Self::Login(_), _) => true,
+        }
     }
 }
 

@@ -81,7 +81,9 @@ impl State {
     /// Whether more has changed since `before` than the record of the last probe and how often it has failed, which
     /// the next probes tell again.
     pub fn differs_in_substance(&self, before: &Self) -> bool {
-        let substance = |it: &Self| (it.reading, it.candidate, it.generation);
+        // The first refusals too: a login is not tried anew after a crash.
+        let substance =
+            |it: &Self| (it.reading, it.candidate, it.generation, it.rejections.min(REFUSALS_MIN));
         substance(self) != substance(before)
             || self.key_id != before.key_id
             || self.lifetime != before.lifetime
@@ -146,7 +148,7 @@ pub fn wake_at(policy: &Policy, state: &State) -> Option<DateTime<Utc>> {
                     at.checked_sub_signed(delta(before)).unwrap_or(DateTime::<Utc>::MIN_UTC)
                 })
         }
-        Some(Reading::ExpiresAt(_) | Reading::Never) | None => None,
+        Some(Reading::ExpiresAt(_) | Reading::Never | Reading::Undated) | None => None,
     };
     repeats.chain(crossing).min()
 }
@@ -259,6 +261,11 @@ fn accept(next: &mut State, events: &mut Vec<Event>, reading: Reading, observati
     };
     if is_same(known, reading) {
         confirm(next, observation);
+    } else if known == Reading::Undated || reading == Reading::Undated {
+        // The name stands for a credential of another kind now.
+        next.reading = Some(reading);
+        end(&mut next.lifetime, events, next.generation, now);
+        confirm(next, observation);
     } else if is_later(reading, known) {
         if !other_key && !next.candidate.is_some_and(|it| is_same(it, reading)) {
             next.candidate = Some(reading);
@@ -268,7 +275,7 @@ fn accept(next: &mut State, events: &mut Vec<Event>, reading: Reading, observati
         if let Some(firing) = next.lifetime.take() {
             let previous_expiry = match known {
                 Reading::ExpiresAt(at) => Some(at),
-                Reading::Never => None,
+                Reading::Never | Reading::Undated => None,
             };
             let renewed = Event::of(&firing, Reason::Renewed, next.generation, now);
             events.push(Event { previous_expiry, ..renewed });
@@ -295,8 +302,7 @@ fn confirm(next: &mut State, observation: &Observation) {
 fn is_same(a: Reading, b: Reading) -> bool {
     match (a, b) {
         (Reading::ExpiresAt(a), Reading::ExpiresAt(b)) => (a - b).abs() < SAME_EXPIRY,
-        (Reading::Never, Reading::Never) => true,
-        (Reading::ExpiresAt(_), Reading::Never) | (Reading::Never, Reading::ExpiresAt(_)) => false,
+        (a, b) => a == b,
     }
 }
 
@@ -304,7 +310,7 @@ fn is_later(a: Reading, than: Reading) -> bool {
     match (a, than) {
         (Reading::ExpiresAt(a), Reading::ExpiresAt(than)) => than < a,
         (Reading::Never, Reading::ExpiresAt(_)) => true,
-        (_, Reading::Never) => false,
+        (_, Reading::Never | Reading::Undated) | (Reading::Undated, _) => false,
     }
 }
 
@@ -365,7 +371,7 @@ fn lifetime(policy: &Policy, next: &mut State, events: &mut Vec<Event>, now: Dat
         return;
     }
     let wanted = match next.reading {
-        None => None,
+        None | Some(Reading::Undated) => None,
         Some(Reading::Never) => policy.never_expires.map(|severity| {
             let since = next.observed_at.unwrap_or(now);
             Firing::new(AlertName::CredentialNeverExpires, severity, None, since, now)

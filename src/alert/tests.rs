@@ -43,6 +43,8 @@ enum Seen {
     /// The expiry in minutes from the start, and which key.
     Dated(i64, &'static str),
     Never,
+    /// It is accepted, and of a kind of which ECE tells no expiry.
+    Undated,
     Fails(FailureReason),
     /// 403 that tells the expiry.
     ForbiddenBut(i64),
@@ -60,6 +62,7 @@ fn observation(seen: &Seen, at: DateTime<Utc>) -> Observation {
         Seen::Dated(expiry, key) => (Ok(Reading::ExpiresAt(minutes(*expiry))), Some(*key), 0),
         Seen::Skewed(expiry, skew) => (Ok(Reading::ExpiresAt(minutes(*expiry))), Some("k1"), *skew),
         Seen::Never => (Ok(Reading::Never), Some("k1"), 0),
+        Seen::Undated => (Ok(Reading::Undated), None, 0),
         Seen::Fails(reason) => (failure(*reason, None), Some("k1"), 0),
         Seen::ForbiddenBut(expiry) => (
             failure(FailureReason::Forbidden, Some(Reading::ExpiresAt(minutes(*expiry)))),
@@ -183,6 +186,40 @@ const NO_REPEAT: Repeat = Repeat { critical: None, warning: None, info: None };
 
 fn fails(reason: FailureReason) -> Seen {
     Seen::Fails(reason)
+}
+
+#[test]
+fn what_tells_no_expiry_is_told_only_when_it_is_refused() {
+    check(
+        NO_REPEAT,
+        &[
+            (0, Seen::Undated),
+            (DAY, Seen::Undated),
+            (2 * DAY, fails(FailureReason::Unauthorized)),
+            (3 * DAY, fails(FailureReason::Unauthorized)),
+            (4 * DAY, Seen::Undated),
+        ],
+        expect![[r#"
+            day 3: new ECECredentialRejected critical
+            day 4: recovered ECECredentialRejected critical
+        "#]],
+    );
+}
+
+#[test]
+fn a_name_that_comes_to_mean_a_credential_without_an_expiry_has_no_old_alert() {
+    check(
+        NO_REPEAT,
+        &[
+            (0, Seen::Dated(5 * DAY, "k1")),
+            (DAY, Seen::Undated),
+            (2 * DAY, Seen::Dated(300 * DAY, "k2")),
+        ],
+        expect![[r#"
+            day 0: new ECECredentialExpiring critical (step 7d, generation 1)
+            day 1: recovered ECECredentialExpiring critical (step 7d, generation 1)
+        "#]],
+    );
 }
 
 #[test]
@@ -460,6 +497,7 @@ impl Model {
                 Seen::Dated(expiry, key) => (*expiry, *key),
                 Seen::ForbiddenBut(expiry) => (*expiry, "k1"),
                 Seen::Never => (i64::MAX, "k1"),
+                Seen::Undated => unreachable!("not in these histories"),
                 Seen::Fails(_) | Seen::OtherContact | Seen::Skewed(..) => continue,
             };
             let is_first = accepted.is_none();
@@ -484,7 +522,7 @@ impl Model {
                     FailureReason::Forbidden
                 }
                 Seen::Fails(_) | Seen::OtherContact => continue,
-                Seen::Dated(..) | Seen::Never | Seen::Skewed(..) => {
+                Seen::Dated(..) | Seen::Never | Seen::Undated | Seen::Skewed(..) => {
                     (own, other) = (0, 0);
                     continue;
                 }
@@ -565,7 +603,7 @@ proptest! {
                     rejected &= dead || model.row(n, FailureReason::Forbidden) < 2;
                 }
                 Seen::Fails(_) | Seen::OtherContact => {}
-                Seen::Dated(..) | Seen::Never | Seen::Skewed(..) => rejected = false,
+                Seen::Dated(..) | Seen::Never | Seen::Undated | Seen::Skewed(..) => rejected = false,
             }
             if seen != Seen::OtherContact && !rejected {
                 match renewed.0 {

@@ -1,7 +1,6 @@
 //! `notify-test`: a marked test through every channel of a receiver.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,13 +9,13 @@ use anyhow::bail;
 use super::{runtime, say};
 use crate::alert::{AlertName, Event, Reason, State};
 use crate::app;
-use crate::config::{Config, Severity};
+use crate::config::{Severity, Source};
 use crate::delivery::{Accepted, Parcel, SendError, Subject, notice, targets};
 use crate::notify::{self, Sender};
 use crate::time;
 
-pub(super) fn run(file: &Path, receiver: &str) -> anyhow::Result<ExitCode> {
-    let config = Arc::new(Config::load(file)?);
+pub(super) fn run(source: &Source, receiver: &str) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(source.load()?);
     let Some((name, _)) = config.receivers.get_key_value(receiver) else {
         let known: Vec<&str> = config.receivers.keys().map(|it| &**it).collect();
         bail!("no receiver is called {receiver}; the configuration has: {}", known.join(", "));

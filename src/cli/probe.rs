@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{runtime, say};
-use crate::config::{Config, Credential, Severity};
+use crate::config::{Config, Credential, Severity, Source};
 use crate::metrics::{self, Format};
 use crate::observation::{Blame, Observation, Reading};
 use crate::probe::Prober;
@@ -60,6 +59,7 @@ impl Verdict {
 
     fn of(credential: &Credential, observation: &Observation) -> Self {
         let severity = match &observation.result {
+            Ok(Reading::Undated) => None,
             Ok(Reading::Never) => credential.policy.never_expires,
             Ok(Reading::ExpiresAt(at)) if *at <= observation.at => Some(Severity::Critical),
             Ok(Reading::ExpiresAt(at)) => {
@@ -97,8 +97,8 @@ struct Row {
 type Probed = (Arc<Credential>, Observation, Verdict);
 
 /// Whatever keeps the command from telling is exit code 3: 1 would be a warning to a monitoring system.
-pub(super) fn run(file: &Path, only: Option<&str>, output: Output) -> ExitCode {
-    let verdict = judge(file, only, output).unwrap_or_else(|error| {
+pub(super) fn run(source: &Source, only: Option<&str>, output: Output) -> ExitCode {
+    let verdict = judge(source, only, output).unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed.
         let _ = writeln!(std::io::stderr().lock(), "UNKNOWN: {error:#}");
         Verdict::Unknown
@@ -106,8 +106,8 @@ pub(super) fn run(file: &Path, only: Option<&str>, output: Output) -> ExitCode {
     ExitCode::from(verdict.exit_code())
 }
 
-fn judge(file: &Path, only: Option<&str>, output: Output) -> anyhow::Result<Verdict> {
-    let config = match Config::load(file) {
+fn judge(source: &Source, only: Option<&str>, output: Output) -> anyhow::Result<Verdict> {
+    let config = match source.load() {
         Ok(config) => config,
         Err(errors) => {
             say(&format!("UNKNOWN: the configuration is not valid\n{errors}\n"))?;
@@ -172,6 +172,9 @@ fn table(probed: &[Probed]) -> String {
         .map(|(credential, observation, verdict)| {
             let (left, what) = match &observation.result {
                 Ok(Reading::Never) => ("never".to_owned(), "never expires".to_owned()),
+                Ok(Reading::Undated) => {
+                    ("-".to_owned(), "works; ECE does not tell when it expires".to_owned())
+                }
                 Ok(Reading::ExpiresAt(at)) => {
                     (days_left(*at, observation.at), format!("expires {}", at.format("%F %R UTC")))
                 }
@@ -211,7 +214,7 @@ fn days_left(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 fn row((credential, observation, verdict): &Probed) -> Row {
     let expires_at = match observation.result {
         Ok(Reading::ExpiresAt(at)) => Some(at),
-        Ok(Reading::Never) | Err(_) => None,
+        Ok(Reading::Never | Reading::Undated) | Err(_) => None,
     };
     let failure = observation.result.as_ref().err();
     Row {

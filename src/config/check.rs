@@ -91,6 +91,19 @@ pub(super) fn secret_file(
     secret_of(reader, item, SecretSource::File(path), kind)
 }
 
+/// The API key in the file that `item` names, in the form of another program.
+pub(super) fn secret_in(
+    reader: &mut Reader,
+    item: &Item<'_>,
+    form: fn(PathBuf) -> SecretSource,
+) -> Option<SecretSource> {
+    let path = reader.path_of(item)?;
+    if readable_by_all(&path) {
+        reader.open_secrets.push(path.clone());
+    }
+    secret_of(reader, item, form(path), SecretKind::ApiKey)
+}
+
 fn secret_env(reader: &mut Reader, item: &Item<'_>, kind: SecretKind) -> Option<SecretSource> {
     let name = reader.text_of(item)?;
     let word = |char: char| char.is_ascii_alphanumeric() || char == '_';
@@ -109,7 +122,9 @@ fn secret_of(
     kind: SecretKind,
 ) -> Option<SecretSource> {
     let hint = match &source {
-        SecretSource::File(_) => "relative paths begin at the folder of the configuration file",
+        SecretSource::File(_) | SecretSource::Csv(_) | SecretSource::Ecctl(_) => {
+            "relative paths begin at the folder of the configuration file"
+        }
         SecretSource::Env(_) => "set it in the environment of the service",
     };
     let secret = match read(reader, &source) {
@@ -124,13 +139,24 @@ fn secret_of(
             let what = error.to_string();
             let what = what.strip_prefix(&from).unwrap_or("is unusable").trim();
             let from = match &source {
-                SecretSource::File(path) => show(&path.display().to_string()),
+                SecretSource::File(path) | SecretSource::Csv(path) | SecretSource::Ecctl(path) => {
+                    show(&path.display().to_string())
+                }
                 SecretSource::Env(name) => format!("environment variable {}", show(name)),
             };
-            let hint = match what {
-                "is empty" => "put the secret into it",
-                HANGS => "check the disk that it lies on",
-                _ => hint,
+            let hint = match &source {
+                _ if what == "is empty" => "put the secret into it",
+                _ if what == HANGS => "check the disk that it lies on",
+                SecretSource::Csv(_) => {
+                    "name the file as the Cloud UI wrote it, or write the key alone to a file and use `api_key_file`"
+                }
+                SecretSource::Ecctl(_) if what.contains("user and a password") => {
+                    "use `login: {username: …, password_file: …}`"
+                }
+                SecretSource::Ecctl(_) => {
+                    "name a JSON file of ecctl with an `api_key` (YAML, TOML and HCL are not read), or write the key to a file and use `api_key_file`"
+                }
+                SecretSource::File(_) | SecretSource::Env(_) => hint,
             };
             reader.problem(item, format!("{from} {what}"), hint);
             return None;
@@ -154,7 +180,7 @@ fn read(reader: &mut Reader, source: &SecretSource) -> Result<Secret, SecretErro
     std::thread::spawn(move || drop(reply.send(hanging.read())));
     answer.recv_timeout(reader.patience).unwrap_or_else(|_| {
         reader.patience = PATIENCE_AFTER_HANG;
-        Err(SecretError::Unusable { from: source.to_string(), what: HANGS })
+        Err(SecretError::Unusable { from: source.to_string(), what: HANGS.into() })
     })
 }
 

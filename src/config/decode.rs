@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::check::{self, SecretKind};
+use super::check;
 use super::keys::{GLOBAL, ROOT};
+use super::kinds::kind;
 use super::policies::{policy, policy_default, steps};
 use super::problems::{nearest, show};
 use super::reader::{Fields, Item, Reader};
 use super::receivers::receivers as decode_receivers;
 use super::shapes::{label_value, labels, name, proxy, url};
 use super::yaml::Node;
-use super::{Config, Credential, CredentialId, CredentialKind, Global, Platform, Policy, Receiver};
+use super::{Config, Credential, CredentialId, Global, Platform, Policy, Receiver};
 use crate::schedule::Schedule;
 
 /// What a platform hands down to its credentials, and the program to its platforms.
@@ -27,6 +28,15 @@ struct Inherited {
     receivers: Vec<Arc<str>>,
     /// A receiver is named at some level, rightly or wrongly.
     names_receiver: bool,
+}
+
+/// What stands around a credential.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    platform: &'a Arc<str>,
+    urls: &'a [String],
+    inherited: &'a Inherited,
+    receivers: &'a BTreeMap<Arc<str>, Arc<Receiver>>,
 }
 
 /// Reads the whole tree. The `Config` is of use only when the reader has no problems.
@@ -147,7 +157,7 @@ fn platform(
     let mut names = BTreeSet::new();
     let mut credentials: Vec<Arc<Credential>> = Vec::new();
     for fields in reader.many(fields, "credentials").unwrap_or_default() {
-        let known = (&known_name, &inherited, receivers);
+        let known = Around { platform: &known_name, urls: &urls, inherited: &inherited, receivers };
         credentials.extend(credential(reader, &fields, known, &mut names).map(Arc::new));
     }
     if inherited.receivers.is_empty() {
@@ -172,24 +182,11 @@ fn platform(
 fn credential(
     reader: &mut Reader,
     fields: &Fields<'_>,
-    (platform, inherited, receivers): (&Arc<str>, &Inherited, &BTreeMap<Arc<str>, Arc<Receiver>>),
+    Around { platform, urls, inherited, receivers }: Around<'_>,
     names: &mut BTreeSet<Arc<str>>,
 ) -> Option<Credential> {
     let name = name(reader, fields, "credential", names);
-    let source = check::secret(reader, fields, ("api_key_file", "api_key_env"), SecretKind::ApiKey);
-    if source.is_none()
-        && !fields.has("api_key_file")
-        && !fields.has("api_key_env")
-        && !fields.has_unknown("api_key")
-    {
-        let message = "needs `api_key_file` or `api_key_env`".to_owned();
-        reader.problems.add(
-            fields.place,
-            &fields.path,
-            message,
-            "for example `api_key_file: secrets/terraform`",
-        );
-    }
+    let kind = kind(reader, fields, urls);
     let inherited = when(reader, fields, inherited.clone());
     let inherited = match steps(reader, fields) {
         Some(steps) if steps != inherited.policy.steps => Inherited {
@@ -212,7 +209,7 @@ fn credential(
     }
     Some(Credential {
         id: CredentialId { platform: Arc::clone(platform), name: name? },
-        kind: CredentialKind::ApiKey(source?),
+        kind: kind?,
         schedule: inherited.schedule?,
         policy: inherited.policy,
         team,

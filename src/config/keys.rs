@@ -91,6 +91,7 @@ const HEADERS_DOC: &str =
     "Extra request headers, for gateways. `Authorization` is not allowed here.";
 const ALLOW_HTTP_DOC: &str = "Allow URLs without TLS. What is sent can then be read on the way.";
 
+const INLINE_TOKEN: &str = "a token does not belong into this file: write it to a file of its own and name that in `bearer_token_file`";
 const LATER: &str = "this version does not have it yet";
 
 pub(super) static ROOT: Table = Table {
@@ -198,7 +199,7 @@ static PLATFORM: Table = Table {
 };
 
 static CREDENTIAL: Table = Table {
-    doc: "One watched credential. Exactly one of `api_key_file` and `api_key_env`.",
+    doc: "One watched credential. Exactly one key says what it is: `api_key_…`, `ecctl_config_file`, `bearer_token_…` or `login`.",
     fields: &[
         Field::required(
             "name",
@@ -211,6 +212,27 @@ static CREDENTIAL: Table = Table {
             "File with the API key; read again before each probe.",
         ),
         Field::new("api_key_env", Kind::Text, "Environment variable with the API key."),
+        Field::new(
+            "api_key_csv_file",
+            Kind::Path,
+            "The CSV file with the API key that the Cloud UI offers for download; read again before each probe.",
+        ),
+        Field::new(
+            "ecctl_config_file",
+            Kind::Path,
+            "JSON configuration of ecctl with an `api_key`. Nothing else in it is used.",
+        ),
+        Field::new(
+            "bearer_token_file",
+            Kind::Path,
+            "File with a bearer token; read again before each probe.",
+        ),
+        Field::new("bearer_token_env", Kind::Text, "Environment variable with a bearer token."),
+        Field::new(
+            "login",
+            Kind::One(&LOGIN),
+            "A user and password. ECE does not tell when a password expires: somebody is told when it stops working.",
+        ),
         Field::new("schedule", Kind::Schedule, SCHEDULE_DOC),
         Field::new("timezone", Kind::Zone, ZONE_DOC),
         Field::new("steps", Kind::Many(&STEP), STEPS_DOC),
@@ -237,11 +259,28 @@ static CREDENTIAL: Table = Table {
             "key",
             "a key does not belong into this file: write it to a file of its own and name that in `api_key_file`",
         ),
-        ("login", LATER),
-        ("bearer_token_file", LATER),
-        ("ecctl_config_file", LATER),
-        ("api_key_csv_file", LATER),
+        ("bearer_token", INLINE_TOKEN),
+        ("token", INLINE_TOKEN),
+        ("password", "use `login: {username: …, password_file: …}`"),
+        ("username", "use `login: {username: …, password_file: …}`"),
     ],
+};
+
+static LOGIN: Table = Table {
+    doc: "A user and password of ECE. One of `password_file` and `password_env`.",
+    fields: &[
+        Field::required("username", Kind::Text, "The name of the user."),
+        Field::new(
+            "password_file",
+            Kind::Path,
+            "File with the password; read again before each probe.",
+        ),
+        Field::new("password_env", Kind::Text, "Environment variable with the password."),
+    ],
+    instead: &[(
+        "password",
+        "a password does not belong into this file: write it to a file of its own and name that in `password_file`",
+    )],
 };
 
 pub(super) static TLS: Table = Table {

@@ -4,6 +4,7 @@
 //! as in JSON, which YAML reads the same, so no text can become something else. Values of headers are replaced.
 
 use std::fmt::{Display, Write};
+use std::path::Path;
 
 use super::{
     Config, Credential, CredentialKind, EmailConfig, Platform, Policy, Receiver, SecretSource,
@@ -114,6 +115,8 @@ impl Page {
         match source {
             SecretSource::File(path) => self.text(&format!("{key}_file"), path.display()),
             SecretSource::Env(name) => self.text(&format!("{key}_env"), name),
+            SecretSource::Csv(path) => self.text(&format!("{key}_csv_file"), path.display()),
+            SecretSource::Ecctl(path) => self.text("ecctl_config_file", path.display()),
         }
     }
 
@@ -167,8 +170,14 @@ fn steps(page: &mut Page, steps: &[Step]) {
 
 fn credential(page: &mut Page, it: &Credential, platform: &Platform) {
     page.text("name", &it.id.name);
-    let CredentialKind::ApiKey(source) = &it.kind;
-    page.secret("api_key", source);
+    match &it.kind {
+        CredentialKind::ApiKey(source) => page.secret("api_key", source),
+        CredentialKind::BearerToken(source) => page.secret("bearer_token", source),
+        CredentialKind::Login { username, password } => page.map("login", |page| {
+            page.text("username", username);
+            page.secret("password", password);
+        }),
+    }
     match &it.schedule {
         Schedule::Every(every) => page.line("schedule", format_duration(*every)),
         Schedule::Cron(cron) => {
@@ -226,11 +235,8 @@ fn email(page: &mut Page, it: &EmailConfig) {
 fn webhook(page: &mut Page, it: &WebhookConfig) {
     page.secret("url", &it.url);
     page.line("format", "generic");
-    let paths = it.signing_secrets.iter().filter_map(|source| match source {
-        SecretSource::File(path) => Some(path.display()),
-        SecretSource::Env(_) => None,
-    });
-    page.texts("signing_secret_files", paths);
+    let paths = it.signing_secrets.iter().filter_map(SecretSource::path);
+    page.texts("signing_secret_files", paths.map(Path::display));
     page.line("allow_http", it.allow_http);
     page.line("timeout", format_duration(it.timeout));
     let plain = it.authorization.is_none() && it.proxy_url.is_none() && it.http_headers.is_empty();

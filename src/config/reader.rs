@@ -456,7 +456,9 @@ fn expand(text: &str, credentials_folder: Option<&str>) -> Result<PathBuf, (Stri
         Some(folder) => Ok(Path::new(folder).join(rest)),
         None => Err((
             format!("needs the environment variable {CREDENTIALS_VARIABLE}, which is not set"),
-            "run it as a systemd service with `LoadCredential=`, or name a file",
+            "systemd sets it for a service with `LoadCredential=`. In a shell, as root: \
+             export CREDENTIALS_DIRECTORY=FOLDER, the folder with the files that `LoadCredential=` names, such as \
+             /etc/ece-expiry-exporter/secrets",
         )),
     }
 }

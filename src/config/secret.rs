@@ -3,9 +3,13 @@
 //! A `Secret` cannot print: neither `Debug` nor any error shows it, and there is no `Display` and no `Serialize`.
 //! A `SecretSource` is read again before each use, so a rotated file needs no restart.
 
+mod csv;
+pub(super) mod ecctl;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -37,12 +41,16 @@ impl fmt::Debug for Secret {
 }
 
 /// Where a secret is read.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum SecretSource {
     /// The whole file less white space at both ends.
     File(PathBuf),
     /// An environment variable of this process.
     Env(String),
+    /// The key in the CSV file that the Cloud UI offers for download.
+    Csv(PathBuf),
+    /// The `api_key` in a configuration file of ecctl, in JSON.
+    Ecctl(PathBuf),
 }
 
 impl fmt::Debug for SecretSource {
@@ -56,6 +64,8 @@ impl fmt::Display for SecretSource {
         match self {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::Csv(path) => write!(f, "CSV file {}", path.display()),
+            Self::Ecctl(path) => write!(f, "ecctl file {}", path.display()),
         }
     }
 }
@@ -77,7 +87,7 @@ pub enum SecretError {
         /// The source, as it displays.
         from: String,
         /// What is wrong with it.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
 }
 
@@ -85,28 +95,49 @@ impl SecretSource {
     /// Reads the secret now.
     ///
     /// # Errors
-    /// The file is missing, unreadable or larger than 64 KiB, the variable is unset, or the text is empty or not UTF-8.
+    /// The file is missing, unreadable or larger than 64 KiB, the variable is unset, the text is empty or not UTF-8,
+    /// or a CSV or ecctl file does not hold exactly one key.
     pub fn read(&self) -> Result<Secret, SecretError> {
-        let unusable = |what| SecretError::Unusable { from: self.to_string(), what };
+        let unusable =
+            |what: Cow<'static, str>| SecretError::Unusable { from: self.to_string(), what };
+        let read = |path: &Path| read_text(path, &unusable);
         let text = match self {
-            Self::File(path) => {
-                let io = |source| SecretError::Io { path: path.clone(), source };
-                let file = std::fs::File::open(path).map_err(io)?;
-                let mut bytes = Vec::with_capacity(SECRET_BYTES_USUAL);
-                let read = file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes);
-                if SECRET_BYTES_MAX < read.map_err(io)? {
-                    return Err(unusable("is larger than 64 KiB, so it is not a secret"));
-                }
-                String::from_utf8(bytes).map_err(|_| unusable("is not UTF-8 text"))?
-            }
+            Self::File(path) => read(path)?,
+            Self::Csv(path) => csv::key(&read(path)?).map_err(unusable)?,
+            Self::Ecctl(path) => ecctl::api_key(&read(path)?).map_err(unusable)?,
             Self::Env(name) => std::env::var(name).map_err(|error| match error {
-                std::env::VarError::NotPresent => unusable("is not set"),
-                std::env::VarError::NotUnicode(_) => unusable("is not UTF-8 text"),
+                std::env::VarError::NotPresent => unusable("is not set".into()),
+                std::env::VarError::NotUnicode(_) => unusable(NOT_TEXT.into()),
             })?,
         };
         match text.trim() {
-            "" => Err(unusable("is empty")),
+            "" => Err(unusable("is empty".into())),
             text => Ok(Secret::new(text.to_owned())),
         }
     }
+
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) | Self::Csv(path) | Self::Ecctl(path) => Some(path),
+            Self::Env(_) => None,
+        }
+    }
+}
+
+const NOT_TEXT: &str = "is not UTF-8 text";
+
+/// The text of a whole file, within bounds.
+fn read_text(
+    path: &Path,
+    unusable: &dyn Fn(Cow<'static, str>) -> SecretError,
+) -> Result<String, SecretError> {
+    let io = |source| SecretError::Io { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    let mut bytes = Vec::with_capacity(SECRET_BYTES_USUAL);
+    file.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    if SECRET_BYTES_MAX < bytes.len() {
+        return Err(unusable("is larger than 64 KiB, so it is not a secret".into()));
+    }
+    String::from_utf8(bytes).map_err(|_| unusable(NOT_TEXT.into()))
 }

@@ -148,6 +148,7 @@ fn notice_credential(credential: &Credential, state: &State) -> NoticeCredential
     let (expiry_state, expires_at) = match (state.reading, &state.failure) {
         (Some(Reading::ExpiresAt(at)), _) => ("dated", Some(at)),
         (Some(Reading::Never), _) => ("never", None),
+        (Some(Reading::Undated), _) => ("undated", None),
         (None, Some((FailureReason::HeaderMissing, _))) => ("not_reported", None),
         (None, Some((FailureReason::HeaderInvalid, _))) => ("unparsable", None),
         (None, Some(_) | None) => ("unknown", None),

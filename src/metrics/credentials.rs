@@ -8,7 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use super::family::{self, Value};
-use crate::config::{Policy, Severity};
+use crate::config::{CredentialKind, Policy, Severity};
 use crate::observation::Reading;
 use crate::status::CredentialStatus;
 
@@ -90,8 +90,8 @@ fn expiry(encoder: &mut DescriptorEncoder<'_>, rows: &Rows, now: DateTime<Utc>) 
         encoder,
         rows,
         ("ece_credential_expiry_known", None),
-        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown",
-        |row| Some(Value::flag(row.reading.is_some())),
+        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown. Absent for a login, of which ECE tells no expiry",
+        |row| (row.kind != CredentialKind::LOGIN).then(|| Value::flag(row.reading.is_some())),
     )?;
     gauges(
         encoder,
@@ -112,7 +112,7 @@ fn expiry(encoder: &mut DescriptorEncoder<'_>, rows: &Rows, now: DateTime<Utc>) 
 fn expires_at(row: &CredentialStatus) -> Option<DateTime<Utc>> {
     match row.reading {
         Some(Reading::ExpiresAt(at)) => Some(at),
-        Some(Reading::Never) | None => None,
+        Some(Reading::Never | Reading::Undated) | None => None,
     }
 }
 

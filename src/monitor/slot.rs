@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::oneshot;
 
 use crate::alert::{Firing, PlatformState, State};
-use crate::config::{Credential, Platform};
+use crate::config::{Credential, FollowUp, Platform};
 use crate::observation::{FailureReason, Observation};
 use crate::probe::Prober;
 use crate::schedule;
@@ -77,6 +77,13 @@ impl Slot {
 
     pub(super) fn is_busy(&self) -> bool {
         self.busy != Busy::No
+    }
+
+    /// Whether nobody may have it probed before its next run: a login that was refused, because each attempt counts
+    /// towards the lock of the account.
+    pub(super) fn waits_for_schedule(&self) -> bool {
+        let refused = 0 < self.state.rejections + self.state.refusals;
+        refused && self.credential.kind.follow_up() == FollowUp::BySchedule
     }
 
     /// The next run of the schedule; a schedule that has ended runs no more.

@@ -27,15 +27,8 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
     }
     match topic.alert {
         AlertName::CredentialExpiring | AlertName::CredentialExpired => renew(notice),
-        AlertName::CredentialRejected => {
-            let mut steps = vec![
-                "Find out whether the key was revoked or replaced on purpose. If it was replaced, give this exporter the new one, and nothing else is to be done."
-                    .to_owned(),
-            ];
-            steps.extend(renew(notice));
-            steps
-        }
-        AlertName::CredentialForbidden => forbidden(),
+        AlertName::CredentialRejected => rejected(notice),
+        AlertName::CredentialForbidden => forbidden(notice),
         AlertName::CredentialExpiryUnknown => unknown(notice),
         AlertName::CredentialNeverExpires => never(notice),
         AlertName::PlatformUnreachable => unreachable(notice),
@@ -46,7 +39,81 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
     }
 }
 
+/// What a credential is to the one who renews it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Key,
+    Token,
+    Login,
+}
+
+impl Kind {
+    fn of(notice: &Notice) -> Self {
+        match notice.credential.as_ref().map(|it| it.kind.as_str()) {
+            Some("bearer_token") => Self::Token,
+            Some("login") => Self::Login,
+            Some(_) | None => Self::Key,
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Token => "token",
+            Self::Login => "password",
+        }
+    }
+}
+
+fn rejected(notice: &Notice) -> Vec<String> {
+    let first = match Kind::of(notice) {
+        Kind::Key => {
+            "Find out whether the key was revoked or replaced on purpose. If it was replaced, give this exporter the new one, and nothing else is to be done."
+        }
+        Kind::Token => {
+            "Find out whether the session was ended or the token replaced on purpose. If it was replaced, give this exporter the new one, and nothing else is to be done."
+        }
+        Kind::Login => {
+            "Find out whether the password was changed or has expired, or the account is locked or disabled, where the user is kept: ECE, Active Directory, LDAP. If it was changed, give this exporter the new one, and nothing else is to be done."
+        }
+    };
+    let mut steps = vec![first.to_owned()];
+    steps.extend(renew(notice));
+    steps
+}
+
 fn renew(notice: &Notice) -> Vec<String> {
+    match Kind::of(notice) {
+        Kind::Key => renew_key(notice),
+        Kind::Token => {
+            let mut steps = vec![format!(
+                "Log in to ECE at {} anew as the user of the token (POST /api/v1/users/auth/_login), or get a new token where the old one came from.",
+                plain(&notice.platform_url)
+            )];
+            steps.push(put(notice, "token"));
+            steps.push(
+                "Give it to this exporter too. A RENEWED message follows once the new expiry is seen."
+                    .to_owned(),
+            );
+            steps
+        }
+        Kind::Login => vec![
+            "Set a new password, or unlock the account, where the user is kept.".to_owned(),
+            put(notice, "password"),
+            "Give it to this exporter too; it tries again by its schedule, and what was refused twice only when it is replaced or 12 hours have passed, so that it locks no account. A RECOVERED message follows."
+                .to_owned(),
+        ],
+    }
+}
+
+fn put(notice: &Notice, noun: &str) -> String {
+    match notice.credential.as_ref().and_then(|it| it.renewal_note.as_deref()) {
+        Some(note) => format!("Put it where it is used: {}", cut(&plain(note), NOTE_CHARS_MAX)),
+        None => format!("Put it everywhere the old {noun} is used."),
+    }
+}
+
+fn renew_key(notice: &Notice) -> Vec<String> {
     let mut steps = vec![
         format!(
             "Sign in to the Cloud UI of {} at {} as the owner of the key (the built-in users admin and readonly cannot hold API keys).",
@@ -56,12 +123,7 @@ fn renew(notice: &Notice) -> Vec<String> {
         "Profile > Settings > API Keys > Generate API key. Choose a name and an expiration (default three months). Copy the key: it is shown once."
             .to_owned(),
     ];
-    match notice.credential.as_ref().and_then(|it| it.renewal_note.as_deref()) {
-        Some(note) => {
-            steps.push(format!("Put it where it is used: {}", cut(&plain(note), NOTE_CHARS_MAX)));
-        }
-        None => steps.push("Put it everywhere the old key is used.".to_owned()),
-    }
+    steps.push(put(notice, "key"));
     steps.push(
         "Give it to this exporter too. A RENEWED message follows once the new expiry is seen."
             .to_owned(),
@@ -74,10 +136,14 @@ fn renew(notice: &Notice) -> Vec<String> {
 }
 
 fn after_renewal(notice: &Notice) -> Vec<String> {
+    let noun = Kind::of(notice).noun();
     let everywhere = match notice.credential.as_ref().and_then(uses) {
-        Some(uses) => format!("Check that these have the new key: {uses}."),
-        None => "Check that everything that used the old key has the new one.".to_owned(),
+        Some(uses) => format!("Check that these have the new {noun}: {uses}."),
+        None => format!("Check that everything that used the old {noun} has the new one."),
     };
+    if Kind::of(notice) != Kind::Key {
+        return vec![everywhere];
+    }
     vec![
         everywhere,
         "If the old key still exists, revoke it (Profile > Settings > API Keys, trash icon in the Revoke column)."
@@ -85,11 +151,17 @@ fn after_renewal(notice: &Notice) -> Vec<String> {
     ]
 }
 
-fn forbidden() -> Vec<String> {
+fn forbidden(notice: &Notice) -> Vec<String> {
+    let noun = Kind::of(notice).noun();
+    let give = match Kind::of(notice) {
+        Kind::Key => "Give the role back, or generate the key as a user who has it.",
+        Kind::Token | Kind::Login => "Give the role back, or use a user who has it.",
+    };
     vec![
-        "The key itself is alive: its owner has lost rights in ECE. Look at the owner's roles under Access > Users."
-            .to_owned(),
-        "Give the role back, or generate the key as a user who has it.".to_owned(),
+        format!(
+            "The {noun} itself is alive: its owner has lost rights in ECE. Look at the owner's roles under Access > Users."
+        ),
+        give.to_owned(),
     ]
 }
 
@@ -102,13 +174,23 @@ fn unknown(notice: &Notice) -> Vec<String> {
         ),
         match notice.probe.failure_reason.as_deref() {
             Some("secret_unreadable") => {
-                "The exporter cannot read the key: put its file or variable back where the configuration says.".to_owned()
+                format!(
+                    "The exporter cannot read the {}: put its file or variable back where the configuration says.",
+                    Kind::of(notice).noun()
+                )
+            }
+            _ if Kind::of(notice) != Kind::Key => {
+                "Follow what the message of the last probe says; ECE may be in trouble.".to_owned()
             }
             _ => "If ECE answers without the expiry, look for a proxy that strips X-Elastic-Api-Key-Expiration, and at the version of ECE."
                 .to_owned(),
         },
-        "Until then look up the expiry in the Cloud UI (Profile > Settings > API Keys): nobody else watches it."
-            .to_owned(),
+        match Kind::of(notice) {
+            Kind::Key => "Until then look up the expiry in the Cloud UI (Profile > Settings > API Keys): nobody else watches it.",
+            Kind::Token => "Until then look up when it ends where the token was made: nobody else watches it.",
+            Kind::Login => "Until then try the login by hand: nobody else watches it.",
+        }
+        .to_owned(),
     ]
 }
 
@@ -132,8 +214,11 @@ fn unreachable(notice: &Notice) -> Vec<String> {
 
 /// The calls that do the same, for a webhook's payload: method and path.
 pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
-    if !can_renew(topic) {
+    if !can_renew(topic) || Kind::of(notice) == Kind::Login {
         return Vec::new();
+    }
+    if Kind::of(notice) == Kind::Token {
+        return vec!["POST /api/v1/users/auth/_login".to_owned()];
     }
     let id = key_id(notice).unwrap_or_else(|| "{id}".to_owned());
     vec!["POST /api/v1/users/auth/keys".to_owned(), format!("DELETE /api/v1/users/auth/keys/{id}")]
@@ -141,7 +226,9 @@ pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
 
 /// The calls that do the same, as lines to paste into a shell.
 pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<String> {
-    let Some(credential) = notice.credential.as_ref().filter(|_| can_renew(topic)) else {
+    let Some(credential) =
+        notice.credential.as_ref().filter(|_| can_renew(topic) && Kind::of(notice) == Kind::Key)
+    else {
         return Vec::new();
     };
     let url = bare_url(&notice.platform_url);

@@ -229,6 +229,8 @@ fn section(notice: &Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -
         Some(credential) => {
             let kind = match credential.kind.as_str() {
                 "api_key" => "API key".to_owned(),
+                "bearer_token" => "Bearer token".to_owned(),
+                "login" => "Login".to_owned(),
                 kind => phrase(kind),
             };
             let name = plain(&credential.name);
@@ -297,6 +299,7 @@ fn expiry(credential: &NoticeCredential, now: DateTime<Utc>) -> String {
         (Some(at), _) if now < at => format!("{}, in {}", instant(at), span(at - now)),
         (Some(at), _) => format!("{}, {} ago", instant(at), span(now - at)),
         (None, "never") => "never".to_owned(),
+        (None, "undated") => "ECE does not tell it".to_owned(),
         (None, "not_reported") => "not known: ECE does not report it".to_owned(),
         (None, "unparsable") => "not known: ECE's answer is not a date".to_owned(),
         (None, _) => "not known".to_owned(),

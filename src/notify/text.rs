@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::{AlertName, Reason, Status};
+use crate::config::CredentialKind;
 use crate::config::Severity;
 use crate::delivery::{Notice, NoticeCredential};
 
@@ -180,6 +181,13 @@ fn firing(
         AlertName::CredentialExpiryUnknown => match expires_at {
             // Blind, not ignorant: the last known expiry goes on counting.
             Some(at) => format!("CANNOT BE CHECKED (last known expiry {})", date(at)),
+            None if notice
+                .credential
+                .as_ref()
+                .is_some_and(|it| it.kind == CredentialKind::LOGIN) =>
+            {
+                "CANNOT BE CHECKED".to_owned()
+            }
             None => "has an UNKNOWN expiry".to_owned(),
         },
         AlertName::CredentialNeverExpires => "NEVER EXPIRES".to_owned(),

@@ -48,6 +48,46 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
+/// What was sent with the request, for the words of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// An API key.
+    Key,
+    /// A bearer token.
+    Token,
+    /// A user name and a password.
+    Password,
+}
+
+impl Sent {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Token => "token",
+            Self::Password => "password",
+        }
+    }
+
+    /// Why it may be refused; goes on after `it`.
+    fn cause(self) -> &'static str {
+        match self {
+            Self::Key => "has expired, was deleted or is mistyped",
+            Self::Token => "has expired, its session was ended, or it is mistyped",
+            Self::Password => {
+                "has expired, was changed or is mistyped, or the account is locked or disabled"
+            }
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Key => "create a new key",
+            Self::Token => "log in anew for another token",
+            Self::Password => "set a new one",
+        }
+    }
+}
+
 /// What an answer means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meaning {
@@ -78,8 +118,13 @@ pub enum KeyListing {
     Unreadable,
 }
 
-/// What the answer to a probe means. `now` stands in for a missing `Date`.
+/// What the answer to a probe with an API key means. `now` stands in for a missing `Date`.
 pub fn meaning(answer: &Answer, now: DateTime<Utc>) -> Meaning {
+    meaning_of(answer, Sent::Key, now)
+}
+
+/// What the answer to a probe means. `now` stands in for a missing `Date`.
+pub fn meaning_of(answer: &Answer, sent: Sent, now: DateTime<Utc>) -> Meaning {
     let date = answer.date.and_then(date_of).unwrap_or(now);
     let expiration = header::read(&answer.expiration, Some(date));
     let json: Option<Value> = serde_json::from_slice(answer.body).ok();
@@ -101,7 +146,7 @@ pub fn meaning(answer: &Answer, now: DateTime<Utc>) -> Meaning {
     let reason = reason(answer.status, is_ece, reading, &error);
     Meaning::Failed(Failure {
         reason,
-        message: cut(&explain(reason, answer, is_ece, &error), MESSAGE_MAX),
+        message: cut(&explain(reason, answer, sent, is_ece, &error), MESSAGE_MAX),
         // Only who was authenticated is told an expiry; a redirect comes from somebody else.
         reading: match reason {
             FailureReason::Unauthorized | FailureReason::Redirect => None,
@@ -235,24 +280,33 @@ fn reason(
 }
 
 /// What happened and what to do, in one or two sentences.
-fn explain(reason: FailureReason, answer: &Answer, is_ece: bool, error: &ServerError) -> String {
-    let status = answer.status;
+fn explain(
+    reason: FailureReason,
+    answer: &Answer,
+    sent: Sent,
+    is_ece: bool,
+    error: &ServerError,
+) -> String {
+    let (status, noun) = (answer.status, sent.noun());
+    let (cause, remedy) = (sent.cause(), sent.remedy());
     let details = details(status, error);
     match reason {
         FailureReason::Redirect => format!(
-            "The URL redirects ({details}), and the key is never sent on to another address. Configure the address \
+            "The URL redirects ({details}), and the {noun} is never sent on to another address. Configure the address \
              that ECE itself answers at, and check whether a login proxy stands before it."
         ),
-        FailureReason::Unauthorized if is_ece || !error.codes.is_empty() => format!(
-            "ECE does not accept the key ({details}). It has expired, was deleted or is mistyped: create a new key, and \
-             put it where this exporter and its users read it."
-        ),
+        FailureReason::Unauthorized if is_ece || !error.codes.is_empty() => {
+            format!(
+                "ECE does not accept the {noun} ({details}). It {cause}: {remedy}, and put it where this exporter and its \
+                 users read it."
+            )
+        }
         FailureReason::Unauthorized => format!(
-            "The key was not accepted ({details}), but the answer is not in ECE's form. Check that no proxy asks for a \
-             login of its own; otherwise create a new key, and put it where this exporter and its users read it."
+            "The {noun} was not accepted ({details}), but the answer is not in ECE's form. Check that no proxy asks for a \
+             login of its own; otherwise {remedy}, and put it where this exporter and its users read it."
         ),
         FailureReason::Forbidden => format!(
-            "ECE knows the key but refuses the request ({details}). Give the key's owner a role that may read, such as \
+            "ECE knows the {noun} but refuses the request ({details}). Give the {noun}'s owner a role that may read, such as \
              ece_platform_viewer."
         ),
         FailureReason::NotFound => format!(
@@ -265,11 +319,11 @@ fn explain(reason: FailureReason, answer: &Answer, is_ece: bool, error: &ServerE
             )
         }
         FailureReason::ServerError if error.is_of_authentication_cluster() => format!(
-            "ECE cannot check any key, because its authentication cluster is in trouble ({details}). The key may be \
+            "ECE cannot check any key, because its authentication cluster is in trouble ({details}). The {noun} may be \
              fine; look after the platform."
         ),
         FailureReason::ServerError => format!(
-            "ECE, or a proxy before it, is in trouble ({details}). The key may be fine; look after the platform."
+            "ECE, or a proxy before it, is in trouble ({details}). The {noun} may be fine; look after the platform."
         ),
         _ if is_ece => format!(
             "ECE gave an answer that this exporter does not expect ({details}). Try the same request by hand, and look \

@@ -21,7 +21,11 @@ use serde_json::{Value, json};
 
 use super::ece::{Coordinator, HeaderPath};
 use super::listener::Reset;
+use super::sessions;
 use super::world::{ErrorBody, Expires, Fault, HeaderMode, Role, SimKey, Works, World};
+
+/// The most that is read of a request; a login has some 100 bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 const EXPIRATION: &str = "x-elastic-api-key-expiration";
 
@@ -37,12 +41,13 @@ const HUGE_PIECE: usize = 64 * 1024;
 /// The size of a huge body: 10 MB.
 const HUGE_BYTES: usize = 160 * HUGE_PIECE;
 
-const INVALID: (&str, &str) = ("root.unauthenticated", "The supplied authentication is invalid");
+pub(super) const INVALID: (&str, &str) =
+    ("root.unauthenticated", "The supplied authentication is invalid");
 const MISSING: (&str, &str) = (
     "root.unauthenticated",
     "The resource requires authentication, which was not supplied with the request",
 );
-const FORBIDDEN: (&str, &str) = (
+pub(super) const FORBIDDEN: (&str, &str) = (
     "root.unauthorized.rbac",
     "The supplied authentication is not authorized to access this resource. Reason: [Missing required permissions].",
 );
@@ -55,9 +60,9 @@ const AUTH_CLUSTER_ERROR: (&str, &str) = (
     "authc.authentication_cluster_error",
     "The authentication cluster failed to process the request.",
 );
-const NOT_FOUND: (&str, &str) =
+pub(super) const NOT_FOUND: (&str, &str) =
     ("root.resource_not_found", "The requested resource could not be found");
-const NOT_ALLOWED: (&str, &str) =
+pub(super) const NOT_ALLOWED: (&str, &str) =
     ("root.method_not_allowed", "HTTP method not allowed, supported methods: GET");
 
 const HTML_LOGIN: &str =
@@ -70,10 +75,17 @@ pub(super) async fn answer(
     reset: Reset,
     request: Request<Incoming>,
 ) -> io::Result<Response<Body>> {
-    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    coordinator.count(request.uri().path(), authorization);
-    let decided = decide(&coordinator, request.method(), request.uri().path(), authorization);
-    match decided {
+    let (head, body) = request.into_parts();
+    let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (method, path) = (&head.method, head.uri.path());
+    coordinator.count(method, path, authorization);
+    let body = match *method {
+        Method::POST => axum::body::to_bytes(Body::new(body), BODY_BYTES_MAX).await,
+        _ => Ok(Bytes::new()),
+    };
+    let of_session =
+        of_session(&coordinator, (method, path), authorization, &body.unwrap_or_default());
+    match of_session.unwrap_or_else(|| decide(&coordinator, (method, path), authorization)) {
         Decided::Answer(response) => Ok(response),
         Decided::Hang => std::future::pending().await,
         Decided::Reset => Err(reset.now()),
@@ -87,18 +99,32 @@ enum Decided {
     Reset,
 }
 
+/// What time the platform takes it to be.
+fn now(coordinator: &Coordinator, world: &World) -> DateTime<Utc> {
+    let now = coordinator.clock.now();
+    now.checked_add_signed(world.clock_offset).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// The answer to what concerns users and sessions.
+fn of_session(
+    coordinator: &Coordinator,
+    call: (&Method, &str),
+    authorization: Option<&str>,
+    body: &[u8],
+) -> Option<Decided> {
+    let mut world = coordinator.world();
+    let now = now(coordinator, &world);
+    let (status, body) = sessions::answer(&mut world, now, call, authorization, body)?;
+    Some(Decided::Answer(json_response(head(now), status, &body)))
+}
+
 fn decide(
     coordinator: &Coordinator,
-    method: &Method,
-    path: &str,
+    (method, path): (&Method, &str),
     authorization: Option<&str>,
 ) -> Decided {
     let world = coordinator.world();
-    let now = coordinator
-        .clock
-        .now()
-        .checked_add_signed(world.clock_offset)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let now = now(coordinator, &world);
     let key = authorization
         .and_then(|it| it.strip_prefix("ApiKey "))
         .and_then(|it| world.by_encoded(it.trim()));
@@ -281,7 +307,7 @@ fn described(key: &SimKey) -> Value {
     described
 }
 
-fn error((code, message): (&str, &str)) -> Value {
+pub(super) fn error((code, message): (&str, &str)) -> Value {
     json!({"errors": [{"code": code, "message": message}]})
 }
 

@@ -1,9 +1,10 @@
 //! The simulated ECE: one coordinator that answers the calls which tell when a key expires.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::Method;
 use chrono::{DateTime, Utc};
 use rustls::ServerConfig;
 
@@ -75,6 +76,8 @@ pub struct Requests {
     pub authorized: u64,
     /// By path, without the query; at most 64 paths.
     pub by_path: BTreeMap<String, u64>,
+    /// Which there were, like `GET /api/v1/user`; at most 64.
+    pub calls: BTreeSet<String>,
 }
 
 /// How many connections there are.
@@ -196,9 +199,12 @@ impl Coordinator {
         lock(&self.world)
     }
 
-    pub(super) fn count(&self, path: &str, authorization: Option<&str>) {
+    pub(super) fn count(&self, method: &Method, path: &str, authorization: Option<&str>) {
         let mut requests = lock(&self.requests);
         requests.total += 1;
+        if requests.calls.len() < PATHS_MAX {
+            requests.calls.insert(format!("{method} {path}"));
+        }
         requests.authorized += u64::from(authorization.is_some());
         if let Some(count) = requests.by_path.get_mut(path) {
             *count += 1;

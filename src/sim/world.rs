@@ -7,6 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, Days, SecondsFormat, TimeDelta, Utc};
 
+use super::Sessions;
+
 /// How long a key lives that ECE makes without being told: three months.
 const KEY_DAYS: u64 = 90;
 
@@ -15,6 +17,8 @@ const KEY_DAYS: u64 = 90;
 pub struct World {
     keys: Vec<SimKey>,
     by_encoded: HashMap<String, usize>,
+    /// Users with passwords, and their sessions.
+    pub sessions: Sessions,
     /// What goes wrong for everybody.
     pub fault: Fault,
     /// How far the platform's clock is ahead of the true time; shows in `Date` and decides when a key is expired.

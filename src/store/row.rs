@@ -15,6 +15,7 @@ use crate::time::{from_ms, to_ms};
 enum ReadingRow {
     ExpiresAtMs(i64),
     Never,
+    Undated,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -63,6 +64,7 @@ fn reading_row(reading: Reading) -> ReadingRow {
     match reading {
         Reading::ExpiresAt(at) => ReadingRow::ExpiresAtMs(to_ms(at)),
         Reading::Never => ReadingRow::Never,
+        Reading::Undated => ReadingRow::Undated,
     }
 }
 
@@ -70,6 +72,7 @@ fn reading(row: &ReadingRow) -> Reading {
     match row {
         ReadingRow::ExpiresAtMs(ms) => Reading::ExpiresAt(from_ms(*ms)),
         ReadingRow::Never => Reading::Never,
+        ReadingRow::Undated => Reading::Undated,
     }
 }
 

@@ -196,6 +196,7 @@ impl ExpiryRow {
         let (state, expires_at) = match status.reading {
             Some(Reading::ExpiresAt(at)) => ("dated", Some(at)),
             Some(Reading::Never) => ("never", None),
+            Some(Reading::Undated) => ("undated", None),
             None => ("unknown", None),
         };
         let seconds_left = expires_at.map(|at| (at - now).num_seconds());

@@ -30,6 +30,17 @@ fn folder() -> TempDir {
         ("secrets/terraform", "CANARY-key\n"),
         ("secrets/backup", "CANARY-key\n"),
         ("secrets/empty", " \n"),
+        ("secrets/ci.csv", "\u{feff}Name,API Key\r\nci,\"CANARY-key\"\r\n"),
+        ("secrets/keyless.csv", "id,name,CANARY\n1,ci,CANARY\n"),
+        (
+            "secrets/ecctl.json",
+            r#"{"api_key": "CANARY-key", "host": "https://ece-1.example.org:12443", "insecure": true}"#,
+        ),
+        ("secrets/ecctl.yaml", "api_key: CANARY\n"),
+        ("secrets/ecctl-user.json", r#"{"user": "ops", "pass": "CANARY"}"#),
+        ("secrets/ops", "CANARY password\n"),
+        ("secrets/session.jwt", "CANARY.token\n"),
+        ("secrets/bearer", "Bearer CANARY.token\n"),
         ("secrets/two_words", "ApiKey CANARY-key\n"),
         ("secrets/smtp", "CANARY password"),
         ("secrets/url", "https://hooks.example.org/CANARY"),
@@ -175,8 +186,8 @@ fn what_is_left_out_has_its_default() {
     assert!(
         matches!(credential.schedule, Schedule::Every(every) if every == Duration::from_secs(900))
     );
-    let CredentialKind::ApiKey(source) = &credential.kind;
-    assert_eq!(*source, SecretSource::File(folder.path().join("secrets/key")));
+    let file = SecretSource::File(folder.path().join("secrets/key"));
+    assert!(matches!(&credential.kind, CredentialKind::ApiKey(source) if *source == file));
     let steps: Vec<_> = credential
         .policy
         .steps
@@ -352,8 +363,55 @@ platforms:
 ";
     let config = parse(&folder(), text);
     assert_eq!(config.platforms[0].tls, config.platforms[1].tls);
-    let CredentialKind::ApiKey(source) = &config.platforms[0].credentials[0].kind;
-    assert_eq!(*source, SecretSource::Env("CARGO_PKG_NAME".to_owned()));
+    let variable = SecretSource::Env("CARGO_PKG_NAME".to_owned());
+    let kind = &config.platforms[0].credentials[0].kind;
+    assert!(matches!(kind, CredentialKind::ApiKey(source) if *source == variable));
+}
+
+/// One credential written so, and what is warned of it.
+fn kind_of(credential: &str) -> (CredentialKind, Vec<String>) {
+    let folder = folder();
+    let text = minimal("").replace("api_key_file: secrets/key", credential);
+    let config = parse(&folder, &text);
+    (config.platforms[0].credentials[0].kind.clone(), config.warnings)
+}
+
+#[test]
+fn the_host_of_ecctl_does_not_count_and_is_warned_of_if_it_differs() {
+    let (kind, warnings) = kind_of("ecctl_config_file: secrets/ecctl.json");
+    assert!(matches!(kind, CredentialKind::ApiKey(SecretSource::Ecctl(_))));
+    assert_eq!(kind.label(), "api_key");
+    assert!(
+        warnings.iter().any(|it| it.contains(
+            "ecctl_config_file: its host `https://ece-1.example.org:12443` is not among"
+        )),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_login_of_a_built_in_user_is_explained() {
+    let (kind, warnings) = kind_of("login: {username: admin, password_file: secrets/ops}");
+    assert_eq!(kind.label(), "login");
+    assert!(warnings.iter().any(|it| it.contains("admin owns no API keys")), "{warnings:?}");
+    let (_, warnings) = kind_of("login: {username: ops, password_file: secrets/ops}");
+    assert!(!warnings.iter().any(|it| it.contains("API keys")), "{warnings:?}");
+}
+
+#[test]
+fn a_key_in_the_file_of_another_program_that_everybody_can_read_is_warned_of() {
+    for (key, name) in [("ecctl_config_file", "ecctl.json"), ("api_key_csv_file", "ci.csv")] {
+        let folder = folder();
+        let path = folder.path().join("secrets").join(name);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let text =
+            minimal("").replace("api_key_file: secrets/key", &format!("{key}: secrets/{name}"));
+        let warnings = parse(&folder, &text).warnings;
+        assert!(
+            warnings.iter().any(|it| it.contains(name) && it.contains("chmod o-r")),
+            "{warnings:?}"
+        );
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod demo;
 mod docs;
 mod flow;
 mod keys;
+mod kinds;
 mod metrics;
 mod monitor;
 mod notify;

@@ -32,7 +32,11 @@ const PARTS: [Part; 5] = [
                 "sort(ece_credential_expiry_timestamp_seconds - time())",
             ),
             ("ece_credential_expiry_days", DATED, "bottomk(10, ece_credential_expiry_days)"),
-            ("ece_credential_expiry_known", EACH, "ece_credential_expiry_known == 0"),
+            (
+                "ece_credential_expiry_known",
+                "for each configured credential but logins",
+                "ece_credential_expiry_known == 0",
+            ),
             ("ece_credential_never_expires", EACH, "ece_credential_never_expires == 1"),
             (
                 "ece_credential_expiry_observed_timestamp_seconds",

@@ -2,6 +2,7 @@
 //! the program in it, either step by step at a simulated time, or as the real binary.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -471,9 +472,15 @@ pub fn client() -> reqwest::Client {
 
 /// Runs the binary to its end: exit code, standard output, standard error.
 pub fn run(args: &[&str], dir: &Path) -> (i32, String, String) {
+    run_with(args, dir, &BTreeMap::new())
+}
+
+/// As `run`, with these variables in the environment.
+pub fn run_with(args: &[&str], dir: &Path, env: &BTreeMap<&str, String>) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ece-expiry-exporter"))
         .args(args)
         .current_dir(dir)
+        .envs(env)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -71,7 +71,7 @@ impl State {
         let reason = status.failure.as_ref().map(|(reason, _)| *reason);
         let expires_at = match status.reading {
             Some(Reading::ExpiresAt(at)) => Some(at),
-            Some(Reading::Never) | None => None,
+            Some(Reading::Never | Reading::Undated) | None => None,
         };
         match (expires_at, reason) {
             (Some(at), _) if at <= now => return Self::Expired,
@@ -88,7 +88,7 @@ impl State {
             (_, Some(FailureReason::Forbidden)) => Self::Forbidden,
             (Some(Severity::Info), _) => Self::Info,
             (None, _) => match status.reading {
-                Some(Reading::ExpiresAt(_)) => Self::Valid,
+                Some(Reading::ExpiresAt(_) | Reading::Undated) => Self::Valid,
                 Some(Reading::Never) => Self::Never,
                 None if status.last_run.is_none() => Self::Waiting,
                 None => Self::Unknown,
@@ -105,7 +105,7 @@ pub(super) fn urgency(state: State, status: &CredentialStatus) -> (u8, Option<Da
         (State::Expired | State::Rejected, _) => (1, None),
         (_, Some(Reading::ExpiresAt(at))) => (2, Some(at)),
         (_, None) => (3, None),
-        (_, Some(Reading::Never)) => (4, None),
+        (_, Some(Reading::Never | Reading::Undated)) => (4, None),
     }
 }
 
@@ -141,6 +141,7 @@ impl CredentialRow {
                 (format!("{} left", words::span(at - now)), Some(words::instant(at)))
             }
             Some(Reading::Never) => ("never expires".to_owned(), None),
+            Some(Reading::Undated) => ("works, no expiry is told".to_owned(), None),
             None => ("not known".to_owned(), None),
         };
         let moment = |at: Option<DateTime<Utc>>| at.map(|at| Moment::new(at, now));

@@ -235,6 +235,34 @@ fn names_cannot_inject_headers_lines_or_markup() {
 }
 
 #[test]
+fn the_advice_fits_the_kind_of_the_credential() {
+    for (kind, wanted) in [("bearer_token", "Log in to ECE"), ("login", "unlock the account")] {
+        for alert in [
+            AlertName::CredentialExpiring,
+            AlertName::CredentialExpired,
+            AlertName::CredentialRejected,
+            AlertName::CredentialForbidden,
+            AlertName::CredentialExpiryUnknown,
+        ] {
+            for reason in [Reason::New, Reason::Renewed] {
+                let mut notice = notice(alert, reason, Severity::Critical);
+                credential(&mut notice).kind = kind.to_owned();
+                let mail = mail(&[notice.clone()]);
+                let text = parse(&mail).body_text(0).unwrap().into_owned();
+                let payload = String::from_utf8(payload(&notice)).unwrap();
+                for word in ["API Keys", "API key", "Revoke", "curl", "/auth/keys"] {
+                    assert!(!text.contains(word), "{kind} {alert:?} {word}: {text}");
+                    assert!(!payload.contains(word), "{kind} {alert:?} {word}: {payload}");
+                }
+                if alert == AlertName::CredentialRejected && reason == Reason::New {
+                    assert!(text.contains(wanted), "{text}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn commands_to_paste_hold_no_shell_syntax_of_names() {
     let mut notice = notice(AlertName::CredentialExpiring, Reason::New, Severity::Critical);
     credential(&mut notice).name = "x'; touch /tmp/pwned; echo '".to_owned();

@@ -1,0 +1,100 @@
+//! One answer of a coordinator, read to its end and within bounds.
+//!
+//! What it means is decided by `observation`.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::RequestBuilder;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
+
+use super::transport::Transport;
+use super::{clip, failure};
+use crate::observation::answer::{self, Answer, Meaning, Sent};
+use crate::observation::{Failure, FailureReason};
+
+/// The most that is read of one answer. ECE's own are below 2 KiB; a list of keys has 300 bytes a key.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+const EXPIRATION: HeaderName = HeaderName::from_static("x-elastic-api-key-expiration");
+const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
+
+/// One answer, read to its end.
+pub(super) struct Page {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    pub(super) clock_skew: Option<TimeDelta>,
+}
+
+impl Page {
+    /// Sends `request` over `transport` and reads the answer.
+    pub(super) async fn ask(
+        transport: &Transport,
+        request: RequestBuilder,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<Self, Failure> {
+        let sent = now();
+        let broken = |error: reqwest::Error| transport.failure(&error);
+        let mut response = request.send().await.map_err(broken)?;
+        let answered = now();
+
+        let announced = response.content_length().unwrap_or_default();
+        let too_large = || {
+            let message = format!(
+                "{} answered more than 1 MiB, which ECE never does here; check that the URL leads to ECE.",
+                transport.host()
+            );
+            failure(FailureReason::Protocol, message)
+        };
+        if (BODY_BYTES_MAX as u64) < announced {
+            return Err(too_large());
+        }
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if BODY_BYTES_MAX - body.len() < chunk.len() {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut page = Self {
+            status: response.status().as_u16(),
+            headers: std::mem::take(response.headers_mut()),
+            body,
+            clock_skew: None,
+        };
+        page.clock_skew = page.date().map(|date| sent + (answered - sent) / 2 - date);
+        Ok(page)
+    }
+
+    /// What it means as the answer to a request with such a credential.
+    pub(super) fn meaning(&self, sent: Sent, now: DateTime<Utc>) -> Meaning {
+        let answer = Answer {
+            status: self.status,
+            content_type: self.text(&CONTENT_TYPE),
+            error_codes: self.text(&ERROR_CODES),
+            expiration: self
+                .headers
+                .get_all(&EXPIRATION)
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect(),
+            date: self.text(&DATE),
+            body: &self.body,
+        };
+        match answer::meaning_of(&answer, sent, now) {
+            Meaning::Failed(mut failure) => {
+                failure.message = clip(failure.message);
+                Meaning::Failed(failure)
+            }
+            other => other,
+        }
+    }
+
+    /// When it was given, by its header `Date`.
+    pub(super) fn date(&self) -> Option<DateTime<Utc>> {
+        self.text(&DATE).and_then(answer::date_of)
+    }
+
+    fn text(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|it| it.to_str().ok())
+    }
+}

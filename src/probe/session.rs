@@ -1,0 +1,260 @@
+//! Probes of sessions: a bearer token that somebody else made, and a login with a password.
+//!
+//! A token is asked with itself when it ends. A login opens a session, and that it opens is all it tells; the session
+//! is closed again at once. Each attempt with a wrong password counts towards the lock of an account, so there is at
+//! most one in a probe, and a password that was refused twice rests until it is replaced or hours have passed.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use tokio::time::timeout;
+
+use super::key::authorization;
+use super::page::Page;
+use super::{Coordinator, Prober, Question, Sight, failure};
+use crate::config::{Secret, SecretSource};
+use crate::observation::answer::{Meaning, Sent};
+use crate::observation::session;
+use crate::observation::{Failure, FailureReason, Reading};
+use crate::time::to_ms;
+
+/// How many times in a row a password is tried that ECE refuses: once more than once, so that one odd answer wakes
+/// nobody. Accounts lock after three at the least.
+const REFUSALS_MAX: u32 = 2;
+
+/// How long a password that was refused so often rests, unless it is replaced: the account may have been unlocked.
+const REST: TimeDelta = TimeDelta::hours(12);
+
+/// How long the end of a session may take.
+const LOGOUT_MAX: Duration = Duration::from_secs(2);
+
+/// A bearer token, ready to be sent.
+pub(super) struct Token {
+    /// The value of the header `Authorization`; nothing prints it.
+    authorization: HeaderValue,
+    /// When it ends by its own account. Not verified: ECE may end it sooner.
+    exp: Option<DateTime<Utc>>,
+}
+
+/// A login, ready to be sent.
+pub(super) struct Login {
+    /// The body of the request.
+    body: Secret,
+    /// When the probe began.
+    started: DateTime<Utc>,
+}
+
+/// The passwords that ECE has refused, so that no account is locked.
+#[derive(Default)]
+pub(super) struct Refusals {
+    seed: RandomState,
+    /// By the user, and the hash of the password with a seed that ends with the process: two credentials may be of
+    /// one user.
+    of: Mutex<HashMap<(String, u64), Refused>>,
+}
+
+#[derive(Clone, Copy)]
+struct Refused {
+    times: u32,
+    at: DateTime<Utc>,
+}
+
+/// Whether a password may be tried.
+enum Attempt {
+    Allowed,
+    Resting(Refused),
+}
+
+impl Token {
+    /// The token in `secret`; `None` when it cannot be one.
+    fn new(secret: &Secret) -> Option<Self> {
+        let authorization = authorization("Bearer ", secret)?;
+        Some(Self { authorization, exp: session::exp_of(secret.expose()) })
+    }
+}
+
+impl Refusals {
+    fn attempt(&self, user: &str, password: &Secret, now: DateTime<Utc>) -> Attempt {
+        let refused = self.lock().get(&self.key(user, password)).copied();
+        match refused {
+            Some(it) if REFUSALS_MAX <= it.times && it.is_fresh(now) => Attempt::Resting(it),
+            Some(_) | None => Attempt::Allowed,
+        }
+    }
+
+    fn refused(&self, user: &str, password: &Secret, at: DateTime<Utc>) {
+        let key = self.key(user, password);
+        let mut of = self.lock();
+        let times = of.get(&key).map_or(0, |it| it.times).saturating_add(1);
+        // What has rested is forgotten, but for this one, which has one attempt more and not two.
+        of.retain(|_, it| it.is_fresh(at));
+        of.insert(key, Refused { times, at });
+    }
+
+    fn accepted(&self, user: &str) {
+        self.lock().retain(|(it, _), _| it != user);
+    }
+
+    fn key(&self, user: &str, password: &Secret) -> (String, u64) {
+        (user.to_owned(), self.seed.hash_one(password.expose()))
+    }
+
+    /// Nothing that holds the lock can panic half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Refused>> {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refused {
+    /// Whether it is not long ago. A refusal of the future is one of before the clock was set back.
+    fn is_fresh(&self, now: DateTime<Utc>) -> bool {
+        (0..REST.num_milliseconds()).contains(&(to_ms(now) - to_ms(self.at)))
+    }
+}
+
+impl Prober {
+    /// Reads the token and asks the coordinators in turn when it ends.
+    pub(super) async fn look_at_token(
+        &self,
+        source: &SecretSource,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let secret = match self.keys.read(source, self.timeout).await {
+            Ok(secret) => secret,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let Some(token) = Token::new(&secret) else {
+            let message = format!(
+                "The {source} holds something else than one token: it has white space, control or non-ASCII \
+                 characters; write the token alone, without `Bearer` before it."
+            );
+            return Sight::failed(failure(FailureReason::SecretUnreadable, message));
+        };
+        self.ask_in_turn(Question::Token(&token), started, now).await
+    }
+
+    /// Asks one coordinator when the token ends; without an answer to that, the token itself.
+    pub(super) async fn ask_session(
+        &self,
+        coordinator: &Coordinator,
+        token: &Token,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let request = self.client.get(coordinator.auth.clone());
+        let request = request.header(AUTHORIZATION, token.authorization.clone());
+        let page = match Page::ask(&coordinator.transport, request, now).await {
+            Ok(page) => page,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let result = match page.meaning(Sent::Token, now()) {
+            Meaning::Told(reading) => Ok(reading),
+            Meaning::NotReported => session::expires_at(&page.body, page.date())
+                .or(token.exp)
+                .map(Reading::ExpiresAt)
+                .ok_or_else(end_not_told),
+            Meaning::Failed(failure) => Err(failure),
+        };
+        Sight { http_status: Some(page.status), key_id: None, clock_skew: page.clock_skew, result }
+    }
+
+    /// Logs in once, and out again.
+    pub(super) async fn look_at_login(
+        &self,
+        username: &str,
+        source: &SecretSource,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let password = match self.keys.read(source, self.timeout).await {
+            Ok(password) => password,
+            Err(failure) => return Sight::failed(failure),
+        };
+        if let Attempt::Resting(refused) = self.refusals.attempt(username, &password, now()) {
+            return Sight::failed(resting(&refused));
+        }
+        let body = serde_json::json!({"username": username, "password": password.expose()});
+        let login = Login { body: Secret::new(body.to_string()), started };
+        let sight = self.ask_in_turn(Question::Login(&login), started, now).await;
+        match &sight.result {
+            Ok(_) => self.refusals.accepted(username),
+            Err(it)
+                if matches!(it.reason, FailureReason::Unauthorized | FailureReason::Forbidden) =>
+            {
+                self.refusals.refused(username, &password, now());
+            }
+            Err(_) => {}
+        }
+        sight
+    }
+
+    /// Logs in at one coordinator, and out again.
+    pub(super) async fn log_in(
+        &self,
+        coordinator: &Coordinator,
+        login: &Login,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let request = self.client.post(coordinator.login.clone());
+        let request =
+            request.header(CONTENT_TYPE, "application/json").body(login.body.expose().to_owned());
+        let page = match Page::ask(&coordinator.transport, request, now).await {
+            Ok(page) => page,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let result = match page.meaning(Sent::Password, now()) {
+            Meaning::Told(_) | Meaning::NotReported => match session::token_in(&page.body) {
+                Some(token) => {
+                    // Half, so that the deadline of the probe does not pass first.
+                    let left = (self.left(login.started, now()) / 2).min(LOGOUT_MAX);
+                    // A session that stays open ends by itself.
+                    let _ =
+                        timeout(left, self.log_out(coordinator, &Secret::new(token), now)).await;
+                    Ok(Reading::Undated)
+                }
+                None => Err(no_token()),
+            },
+            Meaning::Failed(failure) => Err(failure),
+        };
+        Sight { http_status: Some(page.status), key_id: None, clock_skew: page.clock_skew, result }
+    }
+
+    async fn log_out(&self, coordinator: &Coordinator, token: &Secret, now: fn() -> DateTime<Utc>) {
+        let Some(authorization) = authorization("Bearer ", token) else { return };
+        let request =
+            self.client.post(coordinator.logout.clone()).header(AUTHORIZATION, authorization);
+        if let Err(failure) = Page::ask(&coordinator.transport, request, now).await {
+            tracing::debug!("cannot log out again: {}", failure.message);
+        }
+    }
+}
+
+fn end_not_told() -> Failure {
+    let message = "ECE accepts the token, but neither its answer (`expires_at`) nor the token itself (`exp`) tells when \
+                   it ends; look it up where the token was made."
+        .to_owned();
+    failure(FailureReason::HeaderMissing, message)
+}
+
+fn no_token() -> Failure {
+    let message = "ECE answered the login without a token; try the same by hand (POST /api/v1/users/auth/_login), and look into \
+                   the logs of ECE."
+        .to_owned();
+    failure(FailureReason::UnexpectedStatus, message)
+}
+
+fn resting(refused: &Refused) -> Failure {
+    let message = format!(
+        "ECE refused this password {} times, the last time at {}. It is not tried again until it is replaced or {} hours \
+         have passed, so that the account is not locked: put the right password where this exporter reads it.",
+        refused.times,
+        refused.at.format("%F %R UTC"),
+        REST.num_hours()
+    );
+    failure(FailureReason::Unauthorized, message)
+}
