@@ -156,13 +156,70 @@ pub struct Credential {
 pub enum CredentialKind {
     /// An ECE API key.
     ApiKey(SecretSource),
+    /// The license of the platform, read with this key.
+    License(BorrowedKey),
+    /// Certificates of the platform.
+    Certificate(Certificate),
+}
+
+/// The key of a credential, with which something else than that credential is read.
+#[derive(Debug, Clone)]
+pub struct BorrowedKey {
+    /// The name of the credential, of the same platform.
+    pub credential: Arc<str>,
+    /// Where its key is read.
+    pub source: SecretSource,
+}
+
+/// Whose certificates are watched. Of a chain, the one that expires first counts.
+#[derive(Debug, Clone)]
+pub enum Certificate {
+    /// The chains that the coordinators present.
+    Endpoint,
+    /// The chain that ECE has stored for one of its services.
+    Service {
+        /// Which service.
+        service: TlsService,
+        /// The key with which it is read.
+        key: BorrowedKey,
+    },
+}
+
+/// A service of ECE with certificates of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsService {
+    /// The Cloud UI, which is the API too.
+    Ui,
+    /// The proxies before the deployments.
+    Proxy,
+    /// The admin console.
+    AdminConsole,
+    /// The internal authority.
+    InternalCa,
+}
+
+impl TlsService {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ui, Self::Proxy, Self::AdminConsole, Self::InternalCa];
+
+    /// Its name in the API of ECE: `ui`, `proxy`, `adminconsole`, `internalca`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ui => "ui",
+            Self::Proxy => "proxy",
+            Self::AdminConsole => "adminconsole",
+            Self::InternalCa => "internalca",
+        }
+    }
 }
 
 impl CredentialKind {
-    /// The label value: `api_key`.
+    /// The label value: `api_key`, `license`, `certificate`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => "api_key",
+            Self::License(_) => "license",
+            Self::Certificate(_) => "certificate",
         }
     }
 }

@@ -8,6 +8,7 @@
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
 mod key;
+mod platform;
 mod transport;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,8 +23,9 @@ use reqwest::header::{
 use tokio::time::timeout;
 
 use self::key::{Key, KeyReader};
+use self::platform::{Looker, Question};
 use self::transport::Transport;
-use crate::config::{Credential, CredentialKind, Platform};
+use crate::config::{Credential, Platform};
 use crate::observation::answer::{self, Answer, KeyListing, Meaning};
 use crate::observation::{Failure, FailureReason, Observation, Reading};
 use crate::time::to_ms;
@@ -49,6 +51,7 @@ const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
 /// Probes the credentials of one platform over a pool of connections of its own.
 pub struct Prober {
     client: reqwest::Client,
+    looker: Option<Looker>,
     coordinators: Vec<Coordinator>,
     keys: KeyReader,
     timeout: Duration,
@@ -122,6 +125,7 @@ impl Prober {
             .pool_max_idle_per_host(platform.max_concurrent_probes)
             .pool_idle_timeout(IDLE_MAX)
             .default_headers(extra_headers(&platform.http_headers)?);
+        let looker = Looker::new(platform, proxy.as_ref(), connect_max)?;
         if let Some(proxy) = proxy {
             // The cause may show the password of the URL.
             let proxy = reqwest::Proxy::all(proxy)
@@ -130,7 +134,7 @@ impl Prober {
         }
         // No timeout of its own: `probe` puts one around the whole.
         let client = builder.build().context("cannot build the HTTP client")?;
-        Ok(Self { client, coordinators, keys: KeyReader::default(), timeout })
+        Ok(Self { client, looker, coordinators, keys: KeyReader::default(), timeout })
     }
 
     /// Asks when `credential` expires. Ends within the timeout, and always with an observation; `now` reads the clock.
@@ -163,13 +167,17 @@ impl Prober {
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
-        let CredentialKind::ApiKey(source) = &credential.kind;
-        let key = match self.keys.read(source, self.timeout).await {
+        let Some(question) = Question::about(&credential.kind) else {
+            return self.look_at_endpoint(started, now).await;
+        };
+        let key = match self.keys.read(question.source(), self.timeout).await {
             Ok(key) => key,
             Err(failure) => return Sight::failed(failure),
         };
-        let mut sight = self.ask_in_turn(&key, started, now).await;
-        sight.key_id = sight.key_id.or(key.id);
+        let mut sight = self.ask_in_turn(question, &key, started, now).await;
+        if let Question::Expiry(_) = question {
+            sight.key_id = sight.key_id.or(key.id);
+        }
         sight
     }
 
@@ -177,6 +185,7 @@ impl Prober {
     /// equal share of what is left of the deadline, so that a silent one leaves time for the next.
     async fn ask_in_turn(
         &self,
+        question: Question<'_>,
         key: &Key,
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
@@ -187,7 +196,7 @@ impl Prober {
         for (asked, coordinator) in order.iter().enumerate() {
             let left = order.len() - asked;
             let share = self.left(started, now()) / u32::try_from(left).unwrap_or(u32::MAX);
-            let sight = timeout(share, self.ask(coordinator, key, now))
+            let sight = timeout(share, self.ask_platform(coordinator, question, key, now))
                 .await
                 .unwrap_or_else(|_| Sight::failed(coordinator.transport.no_answer_within(share)));
             let reason = match &sight.result {
@@ -367,16 +376,21 @@ impl Sight {
 
 impl Page {
     fn meaning(&self, now: DateTime<Utc>) -> Meaning {
+        let lines = self.headers.get_all(&EXPIRATION);
+        self.meaning_with(lines.iter().map(HeaderValue::as_bytes).collect(), now)
+    }
+
+    /// The meaning of an answer whose expiry is that of the key, which was not asked for.
+    fn meaning_without_expiry(&self, now: DateTime<Utc>) -> Meaning {
+        self.meaning_with(Vec::new(), now)
+    }
+
+    fn meaning_with(&self, expiration: Vec<&[u8]>, now: DateTime<Utc>) -> Meaning {
         let answer = Answer {
             status: self.status,
             content_type: self.text(&CONTENT_TYPE),
             error_codes: self.text(&ERROR_CODES),
-            expiration: self
-                .headers
-                .get_all(&EXPIRATION)
-                .iter()
-                .map(HeaderValue::as_bytes)
-                .collect(),
+            expiration,
             date: self.text(&DATE),
             body: &self.body,
         };
@@ -415,6 +429,8 @@ impl Next {
             | FailureReason::RateLimited
             | FailureReason::UnexpectedStatus
             | FailureReason::HeaderInvalid
+            | FailureReason::LicenseMissing
+            | FailureReason::BorrowedKeyRejected
             | FailureReason::SecretUnreadable
             | FailureReason::Canceled => Self::Stop,
         }

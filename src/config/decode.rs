@@ -2,6 +2,8 @@
 //!
 //! Receivers are in `receivers.rs`, policies in `policies.rs`; files and secrets are looked at in `check.rs`.
 
+mod watched;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +30,9 @@ struct Inherited {
     /// A receiver is named at some level, rightly or wrongly.
     names_receiver: bool,
 }
+
+/// What is known of a platform when its credentials are read: its name, what it hands down, and who can be told.
+type Known<'a> = (&'a Arc<str>, &'a Inherited, &'a BTreeMap<Arc<str>, Arc<Receiver>>);
 
 /// Reads the whole tree. The `Config` is of use only when the reader has no problems.
 pub(super) fn decode(root: &Node, origin: &Path) -> (Reader, Option<Config>) {
@@ -146,10 +151,11 @@ fn platform(
     let http_headers = check::headers(reader, fields);
     let mut names = BTreeSet::new();
     let mut credentials: Vec<Arc<Credential>> = Vec::new();
+    let known = (&known_name, &inherited, receivers);
     for fields in reader.many(fields, "credentials").unwrap_or_default() {
-        let known = (&known_name, &inherited, receivers);
         credentials.extend(credential(reader, &fields, known, &mut names).map(Arc::new));
     }
+    watched::license_and_certificates(reader, fields, &urls, known, &mut credentials);
     if inherited.receivers.is_empty() {
         // The platform concerns everybody who is told about one of its credentials.
         let all: BTreeSet<_> =
@@ -172,7 +178,7 @@ fn platform(
 fn credential(
     reader: &mut Reader,
     fields: &Fields<'_>,
-    (platform, inherited, receivers): (&Arc<str>, &Inherited, &BTreeMap<Arc<str>, Arc<Receiver>>),
+    known: Known<'_>,
     names: &mut BTreeSet<Arc<str>>,
 ) -> Option<Credential> {
     let name = name(reader, fields, "credential", names);
@@ -190,6 +196,17 @@ fn credential(
             "for example `api_key_file: secrets/terraform`",
         );
     }
+    watched(reader, fields, known, name, source.map(CredentialKind::ApiKey))
+}
+
+/// What everything that is watched has besides its name and its kind.
+fn watched(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    (platform, inherited, receivers): Known<'_>,
+    name: Option<Arc<str>>,
+    kind: Option<CredentialKind>,
+) -> Option<Credential> {
     let inherited = when(reader, fields, inherited.clone());
     let inherited = match steps(reader, fields) {
         Some(steps) if steps != inherited.policy.steps => Inherited {
@@ -212,7 +229,7 @@ fn credential(
     }
     Some(Credential {
         id: CredentialId { platform: Arc::clone(platform), name: name? },
-        kind: CredentialKind::ApiKey(source?),
+        kind: kind?,
         schedule: inherited.schedule?,
         policy: inherited.policy,
         team,

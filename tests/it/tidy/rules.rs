@@ -39,12 +39,12 @@ const ADDRESSES: [&str; 6] =
     ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4", "SocketAddrV6"];
 
 /// Where each outside library may be named. What is not listed may be named anywhere.
-const OWNERS: [(&str, &[&str]); 20] = [
+const OWNERS: [(&str, &[&str]); 21] = [
     ("cron", &["schedule"]),
     ("jiff", &["schedule"]),
     ("secrecy", &["config"]),
     ("httpdate", &["observation", "probe", "notify", "sim"]),
-    ("rustls", &["tls", "web", "app", "sim"]),
+    ("rustls", &["observation", "tls", "web", "app", "sim"]), // observation: its reader of PEM only
     ("rustls_platform_verifier", &["tls"]),
     ("tokio_rustls", &["tls", "web", "sim"]),
     ("reqwest", &["config", "tls", "probe", "notify"]), // config: `Url` and header names only
@@ -58,6 +58,7 @@ const OWNERS: [(&str, &[&str]); 20] = [
     ("hyper_util", &["web", "sim"]),
     ("tower_http", &["web", "sim"]),
     ("rcgen", &["sim"]),
+    ("x509_cert", &["observation"]),
     ("clap", &["cli", "main"]),
     ("tracing_subscriber", &["app", "cli", "main"]),
 ];
