@@ -175,7 +175,7 @@ fn what_is_left_out_has_its_default() {
     assert!(
         matches!(credential.schedule, Schedule::Every(every) if every == Duration::from_secs(900))
     );
-    let CredentialKind::ApiKey(source) = &credential.kind;
+    let CredentialKind::ApiKey(source) = &credential.kind else { panic!("no API key") };
     assert_eq!(*source, SecretSource::File(folder.path().join("secrets/key")));
     let steps: Vec<_> = credential
         .policy
@@ -352,7 +352,9 @@ platforms:
 ";
     let config = parse(&folder(), text);
     assert_eq!(config.platforms[0].tls, config.platforms[1].tls);
-    let CredentialKind::ApiKey(source) = &config.platforms[0].credentials[0].kind;
+    let CredentialKind::ApiKey(source) = &config.platforms[0].credentials[0].kind else {
+        panic!("no API key")
+    };
     assert_eq!(*source, SecretSource::Env("CARGO_PKG_NAME".to_owned()));
 }
 

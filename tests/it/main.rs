@@ -15,6 +15,7 @@ mod keys;
 mod metrics;
 mod monitor;
 mod notify;
+mod platform;
 mod probe;
 mod prometheus;
 mod reference;
