@@ -80,7 +80,8 @@ pub struct Platform {
     pub max_concurrent_probes: usize,
     /// Extra request headers, for gateways in front of ECE.
     pub http_headers: Vec<(String, String)>,
-    /// The watched credentials, in the order of the file. Names are unique within the platform.
+    /// The watched credentials, in the order of the file, and behind them what `license` and `certificates` watch. Names
+    /// are unique within the platform.
     pub credentials: Vec<Arc<Credential>>,
     /// Failures in a row before the platform counts as unreachable.
     pub policy: Arc<Policy>,

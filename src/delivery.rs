@@ -127,7 +127,7 @@ pub struct Notice {
 pub struct NoticeCredential {
     /// Its name.
     pub name: String,
-    /// `api_key`.
+    /// What it is: `api_key`, `license` or `certificate`.
     pub kind: String,
     /// The key's id, if known.
     pub key_id: Option<String>,
