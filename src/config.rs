@@ -83,7 +83,8 @@ pub struct Platform {
     pub max_concurrent_probes: usize,
     /// Extra request headers, for gateways in front of ECE.
     pub http_headers: Vec<(String, String)>,
-    /// The watched credentials, in the order of the file. Names are unique within the platform.
+    /// The watched credentials, in the order of the file, and behind them what `license` and `certificates` watch. Names
+    /// are unique within the platform.
     pub credentials: Vec<Arc<Credential>>,
     /// Failures in a row before the platform counts as unreachable.
     pub policy: Arc<Policy>,
@@ -168,6 +169,61 @@ pub enum CredentialKind {
         /// Where the password is read.
         password: SecretSource,
     },
+    /// The license of the platform, read with this key.
+    License(BorrowedKey),
+    /// Certificates of the platform.
+    Certificate(Certificate),
+}
+
+/// The key of a credential, with which something else than that credential is read.
+#[derive(Debug, Clone)]
+pub struct BorrowedKey {
+    /// The name of the credential, of the same platform.
+    pub credential: Arc<str>,
+    /// Where its key is read.
+    pub source: SecretSource,
+}
+
+/// Whose certificates are watched. Of a chain, the one that expires first counts.
+#[derive(Debug, Clone)]
+pub enum Certificate {
+    /// The chains that the coordinators present.
+    Endpoint,
+    /// The chain that ECE has stored for one of its services.
+    Service {
+        /// Which service.
+        service: TlsService,
+        /// The key with which it is read.
+        key: BorrowedKey,
+    },
+}
+
+/// A service of ECE with certificates of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsService {
+    /// The Cloud UI, which is the API too.
+    Ui,
+    /// The proxies before the deployments.
+    Proxy,
+    /// The admin console.
+    AdminConsole,
+    /// The internal authority.
+    InternalCa,
+}
+
+impl TlsService {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ui, Self::Proxy, Self::AdminConsole, Self::InternalCa];
+
+    /// Its name in the API of ECE: `ui`, `proxy`, `adminconsole`, `internalca`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ui => "ui",
+            Self::Proxy => "proxy",
+            Self::AdminConsole => "adminconsole",
+            Self::InternalCa => "internalca",
+        }
+    }
 }
 
 /// How a probe that failed, or that needs confirmation, is followed up.
@@ -183,19 +239,23 @@ impl CredentialKind {
     /// The label of a login, whose expiry is not a thing to know.
     pub const LOGIN: &'static str = "login";
 
-    /// The label value: `api_key`, `bearer_token`, `login`.
+    /// The label value: `api_key`, `bearer_token`, `login`, `license`, `certificate`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => "api_key",
             Self::BearerToken(_) => "bearer_token",
             Self::Login { .. } => Self::LOGIN,
+            Self::License(_) => "license",
+            Self::Certificate(_) => "certificate",
         }
     }
 
     /// How a probe of it is followed up.
     pub fn follow_up(&self) -> FollowUp {
         match self {
-            Self::ApiKey(_) | Self::BearerToken(_) => FollowUp::Soon,
+            Self::ApiKey(_) | Self::BearerToken(_) | Self::License(_) | Self::Certificate(_) => {
+                FollowUp::Soon
+            }
             Self::Login { .. } => FollowUp::BySchedule,
         }
     }

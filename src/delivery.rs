@@ -127,7 +127,7 @@ pub struct Notice {
 pub struct NoticeCredential {
     /// Its name.
     pub name: String,
-    /// `api_key`, `bearer_token`, `login`.
+    /// What it is: `api_key`, `bearer_token`, `login`, `license` or `certificate`.
     pub kind: String,
     /// The key's id, if known.
     pub key_id: Option<String>,

@@ -14,8 +14,8 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::sim::{
-    CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, MailTls,
-    Mailbox, MailboxOptions, On, SimKey, Sink, SinkOptions,
+    CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, License,
+    MailTls, Mailbox, MailboxOptions, On, SimKey, Sink, SinkOptions,
 };
 use crate::time;
 
@@ -27,6 +27,10 @@ const CROSSES_AFTER: TimeDelta = TimeDelta::seconds(25);
 
 /// When a key expires.
 const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(60);
+
+/// When the license ends, and when the certificate of the coordinators does.
+const LICENSE_ENDS_AFTER: TimeDelta = TimeDelta::days(20);
+const CERTIFICATE_ENDS_AFTER: TimeDelta = TimeDelta::days(10);
 
 /// A running demonstration; dropping it stops the simulated servers and deletes its folder.
 #[derive(Debug)]
@@ -111,9 +115,16 @@ impl Demo {
             .with_context(|| format!("cannot create {}", folder.0.display()))?;
         std::fs::set_permissions(&folder.0, Permissions::from_mode(0o700))
             .context("cannot protect the folder")?;
-        let certificates = Certificates::make(&CertificateOptions::default())?;
+        let certificates = Certificates::make(&CertificateOptions {
+            leaf_not_after: Some(now + CERTIFICATE_ENDS_AFTER),
+            ..CertificateOptions::default()
+        })?;
         let tls = Some(certificates.clone());
         let ece = Ece::start(EceOptions { tls: tls.clone(), ..EceOptions::default() }).await?;
+        ece.world().license = Some(License {
+            expires: now + LICENSE_ENDS_AFTER,
+            signature: "a signature that nobody keeps".to_owned(),
+        });
         let broken = Ece::start(EceOptions { tls, ..EceOptions::default() }).await?;
         broken.set_fault(On::Everyone, Fault::Html502)?;
         let login = Some(("ece-expiry".to_owned(), "demo-password".to_owned()));
@@ -232,6 +243,8 @@ platforms:
     urls: ["{prod}"]
     tls_config: {{ca_file: ca.pem}}
     credentials:{credentials}
+    license: {{credential: monitoring, team: platform, renewal_note: "Ask procurement"}}
+    certificates: {{endpoint: true, team: platform}}
   - name: remote
     urls: ["{remote}"]
     tls_config: {{ca_file: ca.pem}}

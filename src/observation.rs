@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod header;
+pub mod platform;
 pub mod session;
 
 use std::time::Duration;
@@ -77,10 +78,15 @@ pub enum FailureReason {
     ServerError,
     /// Any other status, or a 200 that is not ECE's (an HTML login page).
     UnexpectedStatus,
-    /// ECE answered without the expiry, and its list of keys does not tell it either.
+    /// ECE answered without the expiry, and its list of keys does not tell it either; or not every coordinator shows its
+    /// certificate.
     HeaderMissing,
-    /// The header's value is not a date in any known form.
+    /// The header's value, the license or a certificate does not hold a date in any known form.
     HeaderInvalid,
+    /// ECE has no license.
+    LicenseMissing,
+    /// 401 for the key of the credential with which a license or a certificate is read.
+    BorrowedKeyRejected,
     /// The secret's file or variable cannot be read.
     SecretUnreadable,
     /// The probe was given up (shutdown); never recorded.
@@ -89,7 +95,7 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
@@ -104,6 +110,8 @@ impl FailureReason {
         Self::UnexpectedStatus,
         Self::HeaderMissing,
         Self::HeaderInvalid,
+        Self::LicenseMissing,
+        Self::BorrowedKeyRejected,
         Self::SecretUnreadable,
         Self::Canceled,
     ];
@@ -125,6 +133,8 @@ impl FailureReason {
             Self::UnexpectedStatus => "unexpected_status",
             Self::HeaderMissing => "header_missing",
             Self::HeaderInvalid => "header_invalid",
+            Self::LicenseMissing => "license_missing",
+            Self::BorrowedKeyRejected => "borrowed_key_rejected",
             Self::SecretUnreadable => "secret_unreadable",
             Self::Canceled => "canceled",
         }
@@ -150,9 +160,12 @@ impl FailureReason {
             | Self::UnexpectedStatus => Blame::Platform,
             Self::Unauthorized => Blame::Rejected,
             Self::Forbidden => Blame::Forbidden,
-            Self::HeaderMissing | Self::HeaderInvalid | Self::SecretUnreadable | Self::Canceled => {
-                Blame::Credential
-            }
+            Self::HeaderMissing
+            | Self::HeaderInvalid
+            | Self::LicenseMissing
+            | Self::BorrowedKeyRejected
+            | Self::SecretUnreadable
+            | Self::Canceled => Blame::Credential,
         }
     }
 }

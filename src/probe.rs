@@ -2,13 +2,14 @@
 //!
 //! A probe is `GET /api/v1/user` with the key itself, because ECE tells the expiry in a header of every answer to it.
 //! Where the header is missing (a key that never expires, or something between that strips it), ECE's list of the
-//! owner's keys is asked. Tokens and logins are in `session`. What an answer means is decided by `observation::answer`; when to probe, how many at a
+//! owner's keys is asked. Tokens and logins are in `session`, the license and the certificates in `platform`. What an answer means is decided by `observation::answer`; when to probe, how many at a
 //! time, and what follows from it, is the monitor's business.
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
 mod key;
 mod page;
+mod platform;
 mod session;
 mod transport;
 
@@ -23,9 +24,10 @@ use tokio::time::timeout;
 
 use self::key::{Key, SecretReader};
 use self::page::Page;
+use self::platform::{Borrowed, Looker, Subject};
 use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
-use crate::config::{Credential, CredentialKind, Platform, SecretSource};
+use crate::config::{Certificate, Credential, CredentialKind, Platform, SecretSource};
 use crate::observation::answer::{self, KeyListing, Meaning, Sent};
 use crate::observation::{Failure, FailureReason, Observation, Reading};
 use crate::time::to_ms;
@@ -46,6 +48,7 @@ const MESSAGE_BYTES_MAX: usize = 512;
 /// Probes the credentials of one platform over a pool of connections of its own.
 pub struct Prober {
     client: reqwest::Client,
+    looker: Option<Looker>,
     coordinators: Vec<Coordinator>,
     keys: SecretReader,
     refusals: Refusals,
@@ -81,6 +84,8 @@ enum Question<'a> {
     Token(&'a Token),
     /// Whether this login works.
     Login(&'a Login),
+    /// When something of the platform expires, asked with a key.
+    Platform(Subject, Borrowed<'a>),
 }
 
 /// What a failure says about asking the next coordinator.
@@ -126,6 +131,7 @@ impl Prober {
             .pool_max_idle_per_host(platform.max_concurrent_probes)
             .pool_idle_timeout(IDLE_MAX)
             .default_headers(extra_headers(&platform.http_headers)?);
+        let looker = Looker::new(platform, proxy.as_ref(), connect_max)?;
         if let Some(proxy) = proxy {
             // The cause may show the password of the URL.
             let proxy = reqwest::Proxy::all(proxy)
@@ -136,6 +142,7 @@ impl Prober {
         let client = builder.build().context("cannot build the HTTP client")?;
         Ok(Self {
             client,
+            looker,
             coordinators,
             keys: SecretReader::default(),
             refusals: Refusals::default(),
@@ -177,6 +184,15 @@ impl Prober {
             CredentialKind::BearerToken(source) => self.look_at_token(source, started, now).await,
             CredentialKind::Login { username, password } => {
                 self.look_at_login(username, password, started, now).await
+            }
+            CredentialKind::License(key) => {
+                self.look_at_platform(Subject::License, key, started, now).await
+            }
+            CredentialKind::Certificate(Certificate::Service { service, key }) => {
+                self.look_at_platform(Subject::Service(*service), key, started, now).await
+            }
+            CredentialKind::Certificate(Certificate::Endpoint) => {
+                self.look_at_endpoint(started, now).await
             }
         }
     }
@@ -268,6 +284,9 @@ impl Prober {
             Question::Key(key) => self.ask(coordinator, key, now).await,
             Question::Token(token) => self.ask_session(coordinator, token, now).await,
             Question::Login(login) => self.log_in(coordinator, login, now).await,
+            Question::Platform(subject, key) => {
+                self.ask_platform(coordinator, subject, key, now).await
+            }
         }
     }
 
@@ -383,7 +402,9 @@ impl Question<'_> {
     /// nobody else may be asked after it.
     fn shares(self, coordinators: usize) -> u32 {
         match self {
-            Self::Key(_) | Self::Token(_) => u32::try_from(coordinators).unwrap_or(u32::MAX),
+            Self::Key(_) | Self::Token(_) | Self::Platform(..) => {
+                u32::try_from(coordinators).unwrap_or(u32::MAX)
+            }
             Self::Login(_) => 1,
         }
     }
@@ -392,7 +413,7 @@ impl Question<'_> {
     /// Without a connection it has not; a timeout before the time was up is one of connecting.
     fn is_settled_by(self, reason: Option<FailureReason>, in_time: bool) -> bool {
         match (self, reason) {
-            (Self::Key(_) | Self::Token(_), _) => false,
+            (Self::Key(_) | Self::Token(_) | Self::Platform(..), _) => false,
             (
                 Self::Login(_),
                 Some(
@@ -424,6 +445,8 @@ impl Next {
             | FailureReason::RateLimited
             | FailureReason::UnexpectedStatus
             | FailureReason::HeaderInvalid
+            | FailureReason::LicenseMissing
+            | FailureReason::BorrowedKeyRejected
             | FailureReason::SecretUnreadable
             | FailureReason::Canceled => Self::Stop,
         }

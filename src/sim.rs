@@ -25,4 +25,6 @@ pub use ece::{Connections, Ece, EceOptions, HeaderPath, Requests};
 pub use mailbox::{Mail, MailFault, MailTls, Mailbox, MailboxOptions};
 pub use sessions::{Logins, SessionEnd, Sessions};
 pub use sink::{Answer, Hook, Sink, SinkOptions};
-pub use world::{ErrorBody, Expires, Fault, HeaderMode, KeyState, On, Role, SimKey, World};
+pub use world::{
+    ErrorBody, Expires, Fault, HeaderMode, KeyState, License, On, Role, SimKey, World,
+};

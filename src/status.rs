@@ -18,7 +18,7 @@ use crate::observation::{FailureReason, Reading};
 pub struct CredentialStatus {
     /// Its identity.
     pub id: CredentialId,
-    /// `api_key`, `bearer_token`, `login`.
+    /// What it is: the label of its `CredentialKind`.
     pub kind: &'static str,
     /// The owning team.
     pub team: Option<String>,

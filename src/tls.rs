@@ -7,6 +7,7 @@
 //! The name that a client sends in the handshake (SNI) is always the host of the URL; `server_name` only changes the
 //! name that the certificate is checked against.
 
+mod presented;
 mod verifier;
 
 use std::error::Error;
@@ -23,6 +24,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 
+use self::presented::Looker;
+pub use self::presented::PresentedChain;
 pub use self::verifier::{CertificateRejected, Rejection};
 use self::verifier::{Requirement, Verifier};
 use crate::config::{TlsConfig, TlsVerify};
@@ -36,6 +39,28 @@ const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// A file cannot be read or holds something else than PEM of the right kind, the client key does not fit its
 /// certificate, `server_name` is no name, or this machine has no trusted authorities and `ca_file` is not set.
 pub fn client_config(tls: &TlsConfig) -> anyhow::Result<ClientConfig> {
+    config_with(tls, |verifier| verifier)
+}
+
+/// The settings of a client that ends each handshake with an error that holds the certificates which the server
+/// presents (`PresentedChain`), good or bad. `proxy` is the host of a proxy with TLS, which is checked as `tls` says.
+///
+/// # Errors
+/// As for `client_config`, or `proxy` is no name.
+pub fn client_config_that_looks(
+    tls: &TlsConfig,
+    proxy: Option<&str>,
+) -> anyhow::Result<ClientConfig> {
+    let proxy = proxy
+        .map(|it| ServerName::try_from(it.to_owned()).context("the host of proxy_url is no name"))
+        .transpose()?;
+    config_with(tls, |configured| Arc::new(Looker { proxy, configured }))
+}
+
+fn config_with(
+    tls: &TlsConfig,
+    wrap: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
+) -> anyhow::Result<ClientConfig> {
     let provider = provider();
     let requirement = match tls.verify {
         TlsVerify::Full => Requirement::Chain {
@@ -49,7 +74,7 @@ pub fn client_config(tls: &TlsConfig) -> anyhow::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+        .with_custom_certificate_verifier(wrap(Arc::new(verifier)));
     let Some((cert_file, key_file)) = &tls.identity else {
         return Ok(builder.with_no_client_auth());
     };

@@ -59,12 +59,17 @@ enum Contact {
 }
 
 fn contact(observation: &Observation) -> Contact {
+    // A certificate that was seen in a handshake is no answer: what presents it may stand before an ECE that is down.
+    let answered = match observation.http_status {
+        Some(_) => Contact::Yes,
+        None => Contact::Unasked,
+    };
     match &observation.result {
-        Ok(_) => Contact::Yes,
+        Ok(_) => answered,
         Err(failure) => match (failure.reason, failure.reason.blame()) {
             (FailureReason::SecretUnreadable | FailureReason::Canceled, _) => Contact::Unasked,
             (_, Blame::Platform) => Contact::No,
-            (_, Blame::Rejected | Blame::Forbidden | Blame::Credential) => Contact::Yes,
+            (_, Blame::Rejected | Blame::Forbidden | Blame::Credential) => answered,
         },
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Receivers are in `receivers.rs`, policies in `policies.rs`; files and secrets are looked at in `check.rs`.
 
+mod watched;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use super::reader::{Fields, Item, Reader};
 use super::receivers::receivers as decode_receivers;
 use super::shapes::{label_value, labels, name, proxy, url};
 use super::yaml::Node;
-use super::{Config, Credential, CredentialId, Global, Platform, Policy, Receiver};
+use super::{Config, Credential, CredentialId, CredentialKind, Global, Platform, Policy, Receiver};
 use crate::schedule::Schedule;
 
 /// What a platform hands down to its credentials, and the program to its platforms.
@@ -30,7 +32,7 @@ struct Inherited {
     names_receiver: bool,
 }
 
-/// What stands around a credential.
+/// What stands around something that is watched.
 #[derive(Clone, Copy)]
 struct Around<'a> {
     platform: &'a Arc<str>,
@@ -156,10 +158,11 @@ fn platform(
     let http_headers = check::headers(reader, fields);
     let mut names = BTreeSet::new();
     let mut credentials: Vec<Arc<Credential>> = Vec::new();
+    let known = Around { platform: &known_name, urls: &urls, inherited: &inherited, receivers };
     for fields in reader.many(fields, "credentials").unwrap_or_default() {
-        let known = Around { platform: &known_name, urls: &urls, inherited: &inherited, receivers };
         credentials.extend(credential(reader, &fields, known, &mut names).map(Arc::new));
     }
+    watched::license_and_certificates(reader, fields, known, &mut credentials);
     if inherited.receivers.is_empty() {
         // The platform concerns everybody who is told about one of its credentials.
         let all: BTreeSet<_> =
@@ -182,11 +185,22 @@ fn platform(
 fn credential(
     reader: &mut Reader,
     fields: &Fields<'_>,
-    Around { platform, urls, inherited, receivers }: Around<'_>,
+    known: Around<'_>,
     names: &mut BTreeSet<Arc<str>>,
 ) -> Option<Credential> {
     let name = name(reader, fields, "credential", names);
-    let kind = kind(reader, fields, urls);
+    let kind = kind(reader, fields, known.urls);
+    watched(reader, fields, known, name, kind)
+}
+
+/// What everything that is watched has besides its name and its kind.
+fn watched(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    Around { platform, inherited, receivers, .. }: Around<'_>,
+    name: Option<Arc<str>>,
+    kind: Option<CredentialKind>,
+) -> Option<Credential> {
     let inherited = when(reader, fields, inherited.clone());
     let inherited = match steps(reader, fields) {
         Some(steps) if steps != inherited.policy.steps => Inherited {

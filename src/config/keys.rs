@@ -3,6 +3,10 @@
 //! These tables are the one source. The reader refuses what is not in them and takes defaults from them, and
 //! `schema.rs` writes the JSON Schema from them, so neither can know a key that the other does not.
 
+mod watched;
+
+use self::watched::{CERTIFICATES, LICENSE};
+
 /// The keys of one map.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -189,12 +193,16 @@ static PLATFORM: Table = Table {
             "Who is told about this platform and its credentials, instead of the route's receiver.",
         ),
         Field::required("credentials", Kind::Many(&CREDENTIAL), "The watched credentials."),
+        Field::new("license", Kind::One(&LICENSE), LICENSE.doc),
+        Field::new("certificates", Kind::One(&CERTIFICATES), CERTIFICATES.doc),
     ],
     instead: &[
         ("url", "use `urls: [https://…]`"),
         ("host", "use `urls: [https://…]`"),
         ("insecure_skip_verify", "it belongs into `tls_config`"),
         ("ca_file", "it belongs into `tls_config`"),
+        ("licence", "it is written `license`"),
+        ("certificate", "use `certificates: {endpoint: true}`"),
     ],
 };
 

@@ -7,8 +7,8 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use super::{
-    Config, Credential, CredentialKind, EmailConfig, Platform, Policy, Receiver, SecretSource,
-    Severity, SmtpEncryption, Step, TlsConfig, TlsVerify, WebhookConfig,
+    Certificate, Config, Credential, CredentialKind, EmailConfig, Platform, Policy, Receiver,
+    SecretSource, Severity, SmtpEncryption, Step, TlsConfig, TlsVerify, WebhookConfig,
 };
 use crate::schedule::{Schedule, format_duration};
 
@@ -140,8 +140,48 @@ fn platform(page: &mut Page, it: &Platform) {
     steps(page, &it.policy.steps);
     policy(page, &it.policy);
     page.texts("receivers", &it.receivers);
-    page.list("credentials", &it.credentials, |page, credential| {
+    let is_own = |credential: &&std::sync::Arc<Credential>| {
+        !matches!(credential.kind, CredentialKind::License(_) | CredentialKind::Certificate(_))
+    };
+    page.list("credentials", it.credentials.iter().filter(is_own), |page, credential| {
         self::credential(page, credential, it);
+    });
+    license_and_certificates(page, it);
+}
+
+fn license_and_certificates(page: &mut Page, it: &Platform) {
+    let mut first_certificate = None;
+    let (mut endpoint, mut services, mut credential) = (false, Vec::new(), None);
+    for watched in &it.credentials {
+        match &watched.kind {
+            CredentialKind::License(key) => page.map("license", |page| {
+                page.text("credential", &key.credential);
+                self::watched(page, watched, it);
+            }),
+            CredentialKind::Certificate(certificate) => {
+                first_certificate.get_or_insert(watched);
+                match certificate {
+                    Certificate::Endpoint => endpoint = true,
+                    Certificate::Service { service, key } => {
+                        services.push(service.label());
+                        credential = Some(&key.credential);
+                    }
+                }
+            }
+            CredentialKind::ApiKey(_)
+            | CredentialKind::BearerToken(_)
+            | CredentialKind::Login { .. } => {}
+        }
+    }
+    let Some(watched) = first_certificate else { return };
+    page.map("certificates", |page| {
+        page.line("endpoint", endpoint);
+        page.texts("services", services);
+        if let Some(credential) = credential {
+            page.text("credential", credential);
+        }
+        // What one key says of them holds for all.
+        self::watched(page, watched, it);
     });
 }
 
@@ -177,7 +217,13 @@ fn credential(page: &mut Page, it: &Credential, platform: &Platform) {
             page.text("username", username);
             page.secret("password", password);
         }),
+        CredentialKind::License(_) | CredentialKind::Certificate(_) => {}
     }
+    watched(page, it, platform);
+}
+
+/// What everything that is watched has besides its name and its kind.
+fn watched(page: &mut Page, it: &Credential, platform: &Platform) {
     match &it.schedule {
         Schedule::Every(every) => page.line("schedule", format_duration(*every)),
         Schedule::Cron(cron) => {

@@ -1,20 +1,21 @@
 //! The families about platforms. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use super::family::{self, Value};
 use crate::observation::FailureReason;
-use crate::status::PlatformStatus;
+use crate::observation::Reading;
+use crate::status::{CredentialStatus, Snapshot};
 
 /// Writes the families about platforms.
-pub(super) fn encode(
-    encoder: &mut DescriptorEncoder<'_>,
-    rows: &[Arc<PlatformStatus>],
-) -> fmt::Result {
+pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let rows = &snapshot.platforms;
     let mut family = family::info(
         encoder,
         "ece_platform",
@@ -52,5 +53,35 @@ pub(super) fn encode(
                 .encode_gauge(&Value::Real(skew))?;
         }
     }
+
+    for (kind, name, help) in [
+        (
+            "certificate",
+            "ece_platform_certificate_expiry_timestamp",
+            "Unix time at which the first of the watched certificates of the platform expires",
+        ),
+        (
+            "license",
+            "ece_platform_license_expiry_timestamp",
+            "Unix time at which the license of the platform expires",
+        ),
+    ] {
+        let mut family = family::gauge(encoder, name, Some(&Unit::Seconds), help)?;
+        for (platform, at) in earliest(&snapshot.credentials, kind) {
+            family.encode_family(&[("platform", platform)])?.encode_gauge(&Value::at(at))?;
+        }
+    }
     Ok(())
+}
+
+/// The earliest known expiry among the rows of a kind, for each platform that has one.
+fn earliest<'a>(rows: &'a [Arc<CredentialStatus>], kind: &str) -> BTreeMap<&'a str, DateTime<Utc>> {
+    let mut earliest: BTreeMap<&str, DateTime<Utc>> = BTreeMap::new();
+    for row in rows.iter().filter(|it| it.kind == kind) {
+        if let Some(Reading::ExpiresAt(at)) = row.reading {
+            let first = earliest.entry(row.id.platform.as_ref()).or_insert(at);
+            *first = at.min(*first);
+        }
+    }
+    earliest
 }

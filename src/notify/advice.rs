@@ -3,9 +3,11 @@
 //! Commands name `$OLD_KEY` and `$NEW_KEY`, never a value. Whatever stands in a command is reduced to characters that a
 //! shell takes literally, because people paste it.
 
+mod platform;
+
 use chrono::{DateTime, Utc};
 
-use super::text::{NOTE_CHARS_MAX, Topic, cut, plain, uses};
+use super::text::{NOTE_CHARS_MAX, Thing, Topic, cut, plain, uses};
 use crate::alert::{AlertName, Reason};
 use crate::delivery::{Notice, NoticeCredential};
 
@@ -24,6 +26,9 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
         }
         Reason::Renewed => return after_renewal(notice),
         Reason::New | Reason::Escalated | Reason::Repeat => {}
+    }
+    if let Some(steps) = platform::steps(notice, topic) {
+        return steps;
     }
     match topic.alert {
         AlertName::CredentialExpiring | AlertName::CredentialExpired => renew(notice),
@@ -136,6 +141,9 @@ fn renew_key(notice: &Notice) -> Vec<String> {
 }
 
 fn after_renewal(notice: &Notice) -> Vec<String> {
+    if let Some(steps) = notice.credential.as_ref().and_then(platform::after_renewal) {
+        return steps;
+    }
     let noun = Kind::of(notice).noun();
     let everywhere = match notice.credential.as_ref().and_then(uses) {
         Some(uses) => format!("Check that these have the new {noun}: {uses}."),
@@ -220,15 +228,27 @@ pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
     if Kind::of(notice) == Kind::Token {
         return vec!["POST /api/v1/users/auth/_login".to_owned()];
     }
+    match notice.credential.as_ref().map(Thing::of) {
+        Some(Thing::License) => return vec!["PUT /api/v1/platform/license".to_owned()],
+        Some(Thing::Certificate("endpoint")) => return Vec::new(),
+        Some(Thing::Certificate(service)) => {
+            return vec![format!(
+                "POST /api/v1/platform/configuration/security/tls/{}",
+                bare(service)
+            )];
+        }
+        Some(Thing::Credential) | None => {}
+    }
     let id = key_id(notice).unwrap_or_else(|| "{id}".to_owned());
     vec!["POST /api/v1/users/auth/keys".to_owned(), format!("DELETE /api/v1/users/auth/keys/{id}")]
 }
 
 /// The calls that do the same, as lines to paste into a shell.
 pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<String> {
-    let Some(credential) =
-        notice.credential.as_ref().filter(|_| can_renew(topic) && Kind::of(notice) == Kind::Key)
-    else {
+    let Some(credential) = notice.credential.as_ref().filter(|it| {
+        let is_key = Kind::of(notice) == Kind::Key && Thing::of(it) == Thing::Credential;
+        is_key && can_renew(topic)
+    }) else {
         return Vec::new();
     };
     let url = bare_url(&notice.platform_url);

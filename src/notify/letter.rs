@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Origin;
 use super::advice;
-use super::text::{self, Topic, instant, phrase, plain, span};
+use super::text::{self, Thing, Topic, instant, phrase, plain, span};
 use crate::alert::{AlertName, Reason, Status};
 use crate::delivery::{Notice, NoticeCredential};
 
@@ -194,8 +194,9 @@ fn subject(notices: &[(&Notice, Topic)], now: DateTime<Utc>) -> String {
     } else {
         "[ECE]".to_owned()
     };
-    let noun =
-        if notices.iter().all(|(it, _)| it.credential.is_some()) { "credential" } else { "alert" };
+    let is_credential =
+        |it: &Notice| it.credential.as_ref().is_some_and(|it| Thing::of(it) == Thing::Credential);
+    let noun = if notices.iter().all(|(it, _)| is_credential(it)) { "credential" } else { "alert" };
     let count = |count: usize| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let urgent = notices.iter().filter(|(_, it)| it.needs_attention()).count();
     let ended = notices.iter().filter(|(_, it)| it.reason.status() == Status::Resolved).count();
@@ -234,8 +235,12 @@ fn section(notice: &Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -
                 kind => phrase(kind),
             };
             let name = plain(&credential.name);
+            let what = match Thing::of(credential).noun() {
+                Some(noun) => format!("The {noun}"),
+                None => format!("{kind} \"{name}\""),
+            };
             (
-                format!("{kind} \"{name}\" on ECE platform \"{platform}\" {predicate}."),
+                format!("{what} on ECE platform \"{platform}\" {predicate}."),
                 credential_facts(notice, credential, topic, now),
             )
         }
@@ -322,6 +327,11 @@ fn why(notice: &Notice, topic: Topic) -> String {
         (_, AlertName::CredentialExpired, _) => "it has expired".to_owned(),
         (_, AlertName::CredentialRejected, _) => {
             "ECE refuses it although it should still be valid".to_owned()
+        }
+        (_, AlertName::CredentialForbidden, _)
+            if notice.credential.as_ref().is_some_and(|it| Thing::of(it) != Thing::Credential) =>
+        {
+            "ECE denies it to the credential that asks".to_owned()
         }
         (_, AlertName::CredentialForbidden, _) => "ECE denies it what it asks for".to_owned(),
         (_, AlertName::CredentialExpiryUnknown, _) => {

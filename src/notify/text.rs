@@ -71,6 +71,41 @@ impl Topic {
     }
 }
 
+/// What a notice about a credential is about: what it is called, and how it is renewed, depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thing<'a> {
+    /// A credential in the narrow sense: somebody authenticates with it.
+    Credential,
+    /// The license of the platform.
+    License,
+    /// A certificate of the platform: of `endpoint`, or of this service.
+    Certificate(&'a str),
+}
+
+impl<'a> Thing<'a> {
+    /// What `credential` is.
+    pub fn of(credential: &'a NoticeCredential) -> Self {
+        match credential.kind.as_str() {
+            "license" => Self::License,
+            "certificate" => {
+                let name = credential.name.as_str();
+                Self::Certificate(name.strip_prefix("certificate-").unwrap_or(name))
+            }
+            _ => Self::Credential,
+        }
+    }
+
+    /// `license`, `certificate of ui`; nothing for a credential, which is called by its name.
+    pub fn noun(self) -> Option<String> {
+        match self {
+            Self::Credential => None,
+            Self::License => Some("license".to_owned()),
+            Self::Certificate("endpoint") => Some("certificate of the endpoint".to_owned()),
+            Self::Certificate(service) => Some(format!("certificate of {}", plain(service))),
+        }
+    }
+}
+
 /// The labels of the notice's alert, as Alertmanager would see them; empty values are left out, and a free label cannot
 /// replace one of ours.
 pub fn labels(notice: &Notice) -> BTreeMap<String, String> {
@@ -142,18 +177,26 @@ pub fn predicate(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
             None => "RENEWED, it does not expire any more".to_owned(),
         },
         Reason::Removed => "REMOVED from the configuration, it is no longer watched".to_owned(),
-        Reason::Recovered => recovered(topic.alert, expires_at),
+        Reason::Recovered => recovered(topic.alert, borrows(notice), expires_at),
         Reason::New | Reason::Escalated | Reason::Repeat => firing(notice, topic, expires_at, now),
     }
 }
 
-fn recovered(alert: AlertName, expires_at: Option<DateTime<Utc>>) -> String {
+/// Whether the subject is read with somebody else's key, so that a 403 is not its own.
+fn borrows(notice: &Notice) -> bool {
+    notice.credential.as_ref().is_some_and(|it| Thing::of(it) != Thing::Credential)
+}
+
+fn recovered(alert: AlertName, borrows: bool, expires_at: Option<DateTime<Utc>>) -> String {
     let until = expires_at.map(|at| format!(", it expires {}", date(at))).unwrap_or_default();
     match alert {
         AlertName::CredentialExpiring | AlertName::CredentialExpired => {
             format!("RECOVERED, it no longer needs renewal{until}")
         }
         AlertName::CredentialRejected => format!("RECOVERED, ECE accepts it again{until}"),
+        AlertName::CredentialForbidden if borrows => {
+            format!("RECOVERED, it can be read again{until}")
+        }
         AlertName::CredentialForbidden => format!("RECOVERED, it has its rights again{until}"),
         AlertName::CredentialExpiryUnknown => {
             format!("RECOVERED, it can be checked again{until}")
@@ -177,6 +220,7 @@ fn firing(
             None => "is about to expire".to_owned(),
         },
         AlertName::CredentialRejected => "REJECTED (401)".to_owned(),
+        AlertName::CredentialForbidden if borrows(notice) => "CANNOT BE READ (403)".to_owned(),
         AlertName::CredentialForbidden => "FORBIDDEN (403)".to_owned(),
         AlertName::CredentialExpiryUnknown => match expires_at {
             // Blind, not ignorant: the last known expiry goes on counting.
@@ -216,7 +260,9 @@ pub fn summary(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
     let predicate = predicate(notice, topic, now);
     let text = match &notice.credential {
         Some(credential) => {
-            format!("ECE credential {} on {platform} {predicate}.", plain(&credential.name))
+            let what = Thing::of(credential).noun();
+            let what = what.unwrap_or_else(|| format!("credential {}", plain(&credential.name)));
+            format!("ECE {what} on {platform} {predicate}.")
         }
         None => format!("ECE platform {platform} {predicate}."),
     };

@@ -67,16 +67,21 @@ impl Page {
 
     /// What it means as the answer to a request with such a credential.
     pub(super) fn meaning(&self, sent: Sent, now: DateTime<Utc>) -> Meaning {
+        let lines = self.headers.get_all(&EXPIRATION).iter();
+        self.meaning_with(lines.map(HeaderValue::as_bytes).collect(), sent, now)
+    }
+
+    /// The meaning of an answer whose expiry is that of the key, which was not asked for.
+    pub(super) fn meaning_without_expiry(&self, now: DateTime<Utc>) -> Meaning {
+        self.meaning_with(Vec::new(), Sent::Key, now)
+    }
+
+    fn meaning_with(&self, expiration: Vec<&[u8]>, sent: Sent, now: DateTime<Utc>) -> Meaning {
         let answer = Answer {
             status: self.status,
             content_type: self.text(&CONTENT_TYPE),
             error_codes: self.text(&ERROR_CODES),
-            expiration: self
-                .headers
-                .get_all(&EXPIRATION)
-                .iter()
-                .map(HeaderValue::as_bytes)
-                .collect(),
+            expiration,
             date: self.text(&DATE),
             body: &self.body,
         };

@@ -1,5 +1,7 @@
 //! The HTTP calls of the simulated ECE, its errors, and its ways to fail.
 
+pub(super) mod platform;
+
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
@@ -236,12 +238,11 @@ fn call(
         }
         "/users/auth/keys/_all" => match key.role {
             Role::Admin => (StatusCode::OK, keys(world.listed())),
-            Role::Viewer => (StatusCode::FORBIDDEN, error(FORBIDDEN)),
+            Role::Viewer | Role::DeploymentViewer => (StatusCode::FORBIDDEN, error(FORBIDDEN)),
         },
         "/platform" => (StatusCode::OK, json!({"version": "3.8.0", "services": [], "regions": []})),
-        "/platform/license" => {
-            let message = "The license can't be found.";
-            (StatusCode::NOT_FOUND, error(("license.license_not_found", message)))
+        _ if path.starts_with("/platform/") => {
+            platform::call(world, path.trim_start_matches("/platform/"), key)
         }
         _ => match path.strip_prefix("/users/auth/keys/") {
             Some(id) => match world.listed().find(|it| it.id == id && it.user == key.user) {
@@ -255,9 +256,18 @@ fn call(
 
 fn user(key: &SimKey) -> Value {
     let (role, permissions): (_, &[&str]) = match key.role {
+        Role::DeploymentViewer => {
+            ("ece_deployment_viewer", &["get-current-user", "get-api-keys", "get-api-key"])
+        }
         Role::Viewer => (
             "ece_platform_viewer",
-            &["get-current-user", "get-api-keys", "get-api-key", "get-license"],
+            &[
+                "get-current-user",
+                "get-api-keys",
+                "get-api-key",
+                "get-license",
+                "get-tls-certificate",
+            ],
         ),
         Role::Admin => (
             "ece_platform_admin",
@@ -266,6 +276,7 @@ fn user(key: &SimKey) -> Value {
                 "get-api-keys",
                 "get-api-key",
                 "get-license",
+                "get-tls-certificate",
                 "get-users-api-keys",
             ],
         ),

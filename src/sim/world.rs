@@ -1,6 +1,6 @@
 //! What the simulated ECE knows: its keys, whose they are, and what goes wrong at the moment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context;
 use base64::Engine;
@@ -23,6 +23,19 @@ pub struct World {
     pub fault: Fault,
     /// How far the platform's clock is ahead of the true time; shows in `Date` and decides when a key is expired.
     pub clock_offset: TimeDelta,
+    /// The license; without it, the call answers 404.
+    pub license: Option<License>,
+    /// What the call about the certificates of a service answers, by service; see [`World::set_service`].
+    pub services: BTreeMap<String, serde_json::Value>,
+}
+
+/// The license of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct License {
+    /// Until when it is valid.
+    pub expires: DateTime<Utc>,
+    /// Its signature, which nobody may keep.
+    pub signature: String,
 }
 
 /// One API key.
@@ -71,6 +84,8 @@ pub enum KeyState {
 /// What the owner of a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
+    /// See deployments and the own keys, but not the platform.
+    DeploymentViewer,
     /// See the platform and the own keys.
     Viewer,
     /// See the keys of all users too.
@@ -253,6 +268,13 @@ impl World {
         let fresh = SimKey::new(&old.user, description, Expires::At(now + Days::new(KEY_DAYS)));
         let fresh = fresh.with_header(old.header.clone()).with_role(old.role);
         Ok(self.add_key(fresh))
+    }
+
+    /// Gives a service (`ui`, `proxy`, `adminconsole`, `internalca`) this chain of PEM certificates, and the date that newer
+    /// versions of ECE name beside it.
+    pub fn set_service(&mut self, name: &str, chain: &[String], status: Option<DateTime<Utc>>) {
+        let answer = super::api::platform::service(chain, status);
+        self.services.insert(name.to_owned(), answer);
     }
 
     /// Lets something go wrong, or right again with [`Fault::None`].

@@ -16,6 +16,7 @@ mod kinds;
 mod metrics;
 mod monitor;
 mod notify;
+mod platform;
 mod probe;
 mod prometheus;
 mod reference;

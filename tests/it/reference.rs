@@ -109,6 +109,16 @@ const PARTS: [Part; 5] = [
                 "once an answer of the platform had a date",
                 "abs(ece_platform_clock_skew_seconds) > 60",
             ),
+            (
+                "ece_platform_certificate_expiry_timestamp_seconds",
+                "once a watched certificate of the platform is known",
+                "(ece_platform_certificate_expiry_timestamp_seconds - time()) / 86400 < 30",
+            ),
+            (
+                "ece_platform_license_expiry_timestamp_seconds",
+                "once the watched license of the platform is known",
+                "(ece_platform_license_expiry_timestamp_seconds - time()) / 86400 < 30",
+            ),
         ],
     ),
     (

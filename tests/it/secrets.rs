@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use ece_expiry_exporter::sim::{
-    Answer, CertificateOptions, Certificates, ErrorBody, Expires, Fault, MailFault, On, SimKey,
+    Answer, CertificateOptions, Certificates, ErrorBody, Expires, Fault, License, MailFault, On,
+    SimKey,
 };
 use ece_expiry_exporter::time;
 
@@ -74,7 +75,14 @@ async fn world() -> (World, Vec<Canary>) {
         "signing_secret_files: [hook-secret],\n         http_config: {authorization: {credentials_file: token}, \
          http_headers: {X-Routing: header-CANARY-0002}},",
     );
+    let signature = "LICENSE-CANARY-SIGNATURE-0003";
+    let expires = time::now() + TimeDelta::days(9);
+    world.ece.world().license = Some(License { expires, signature: signature.to_owned() });
+    world.platforms.push_str(
+        "    license: {credential: watched}\n    certificates: {endpoint: true, services: [ui], credential: watched}\n",
+    );
     let mut canaries = vec![
+        Canary::new("the signature of the license", signature),
         Canary::new("the API key", &encoded),
         Canary::new("the secret part of the API key", "apikeyCANARYsecret0000"),
         Canary::new("the SMTP password", "smtp-password-CANARY"),

@@ -168,6 +168,15 @@ async fn the_intermediate_is_enough_as_authority() {
 }
 
 #[tokio::test]
+async fn the_leaf_itself_is_no_authority() {
+    let ece = Ece::new();
+    let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &ece.leaf);
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+    let tls = TlsConfig { ca_file: Some(ece.file("ca.pem", &pem)), ..TlsConfig::default() };
+    assert_holds(&refusal(probe(ece.server(), "127.0.0.1", tls).await), &["issuer is unknown"]);
+}
+
+#[tokio::test]
 async fn one_file_may_hold_several_authorities() {
     let (ece, other) = (Ece::new(), Ece::new());
     let both = format!("{}{}", other.root.pem(), ece.root.pem());

@@ -1,0 +1,230 @@
+//! Asks for the license and the certificates of a platform.
+//!
+//! The license and the chains of services are read through the API, with the key of a credential. The chain of the
+//! endpoint is what the coordinators present in a handshake that ends there: no request follows, and no key.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use tokio::time::timeout;
+
+use super::key::Key;
+use super::{Coordinator, Prober, Sight, failure};
+use crate::config::{BorrowedKey, Certificate, CredentialKind, Platform, TlsService};
+use crate::observation::answer::Meaning;
+use crate::observation::{Failure, FailureReason, Reading, platform as read};
+use crate::tls::{self, PresentedChain};
+
+/// What of the platform is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Subject {
+    /// When the license expires.
+    License,
+    /// When the certificates of a service expire.
+    Service(TlsService),
+}
+
+/// The key with which it is asked, and the credential that it is of.
+#[derive(Clone, Copy)]
+pub(super) struct Borrowed<'a> {
+    key: &'a Key,
+    credential: &'a str,
+}
+
+/// Looks at the certificates of the coordinators.
+pub(super) struct Looker(reqwest::Client);
+
+impl Looker {
+    /// A looker, if `platform` wants one. Reads the files of its TLS settings.
+    pub(super) fn new(
+        platform: &Platform,
+        proxy: Option<&reqwest::Url>,
+        connect_max: Duration,
+    ) -> anyhow::Result<Option<Self>> {
+        let is_endpoint = |kind: &CredentialKind| {
+            matches!(kind, CredentialKind::Certificate(Certificate::Endpoint))
+        };
+        if !platform.credentials.iter().any(|it| is_endpoint(&it.kind)) {
+            return Ok(None);
+        }
+        let proxy_host = proxy.filter(|it| it.scheme() == "https").and_then(reqwest::Url::host_str);
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config_that_looks(&platform.tls, proxy_host)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .connect_timeout(connect_max);
+        if let Some(proxy) = proxy {
+            // The cause may show the password of the URL.
+            let proxy = reqwest::Proxy::all(proxy.clone())
+                .map_err(|_| anyhow::anyhow!("proxy_url cannot be used as a proxy"))?;
+            builder = builder.proxy(proxy);
+        }
+        let client = builder.build().context("cannot build the client that looks")?;
+        Ok(Some(Self(client)))
+    }
+
+    async fn chain_expiry(&self, coordinator: &Coordinator) -> Result<DateTime<Utc>, Failure> {
+        let host = coordinator.transport.host();
+        if coordinator.user.scheme() != "https" {
+            let message = format!("{host} has no certificate, because its URL is not https://.");
+            return Err(failure(FailureReason::Tls, message));
+        }
+        let Err(error) = self.0.get(coordinator.user.clone()).send().await else {
+            let message = format!("{host} answered without presenting a certificate.");
+            return Err(failure(FailureReason::Protocol, message));
+        };
+        let Some(chain) = tls::error_in(&error).and_then(PresentedChain::in_error) else {
+            return Err(coordinator.transport.failure(&error));
+        };
+        read::chain_expiry(&chain.0).ok_or_else(|| {
+            let message = format!(
+                "{host} presents a certificate that cannot be read; look at it with: openssl s_client -showcerts \
+                 -connect {host}"
+            );
+            failure(FailureReason::HeaderInvalid, message)
+        })
+    }
+}
+
+impl Prober {
+    /// The earliest expiry of the certificates that the coordinators present. All of them have to: otherwise the one
+    /// that stays silent could be the one that expires first, and its absence would look like a renewal.
+    pub(super) async fn look_at_endpoint(
+        &self,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let mut earliest: Option<DateTime<Utc>> = None;
+        let mut failed: Vec<Failure> = Vec::new();
+        for (asked, coordinator) in self.coordinators.iter().enumerate() {
+            let left = u32::try_from(self.coordinators.len() - asked).unwrap_or(u32::MAX);
+            let share = self.left(started, now()) / left;
+            let Some(looker) = &self.looker else { continue };
+            let seen = timeout(share, looker.chain_expiry(coordinator)).await;
+            match seen.unwrap_or_else(|_| Err(coordinator.transport.no_answer_within(share))) {
+                Ok(at) => earliest = Some(earliest.map_or(at, |it| it.min(at))),
+                Err(failure) => failed.push(failure),
+            }
+        }
+        let first_failure = failed.into_iter().next();
+        let result = match (earliest, first_failure) {
+            (Some(at), None) => Ok(Reading::ExpiresAt(at)),
+            (Some(at), Some(one)) => {
+                let message = format!(
+                    "Not all coordinators show their certificate; that of the others expires {}. {}",
+                    at.format("%F %T UTC"),
+                    one.message
+                );
+                Err(failure(FailureReason::HeaderMissing, message))
+            }
+            (None, Some(one)) => Err(one),
+            (None, None) => Err(failure(
+                FailureReason::Canceled,
+                "This platform is not set up to look at certificates.".to_owned(),
+            )),
+        };
+        Sight { http_status: None, key_id: None, clock_skew: None, result }
+    }
+
+    /// Reads the key and asks the coordinators in turn.
+    pub(super) async fn look_at_platform(
+        &self,
+        subject: Subject,
+        borrowed: &BorrowedKey,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let secret = self.keys.read(&borrowed.source, self.timeout).await;
+        let key = match secret.and_then(|it| Key::new(&it, &borrowed.source)) {
+            Ok(key) => key,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let borrowed = Borrowed { key: &key, credential: &borrowed.credential };
+        self.ask_in_turn(super::Question::Platform(subject, borrowed), started, now).await
+    }
+
+    /// Asks one coordinator for the license or a service's certificates.
+    pub(super) async fn ask_platform(
+        &self,
+        coordinator: &Coordinator,
+        subject: Subject,
+        Borrowed { key, credential }: Borrowed<'_>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let path = match subject {
+            Subject::License => "license".to_owned(),
+            Subject::Service(service) => {
+                format!("configuration/security/tls/{}", service.label())
+            }
+        };
+        let mut url = coordinator.user.clone();
+        // The base may have a path of its own, before a gateway.
+        let base = url.path().trim_end_matches("user").to_owned();
+        url.set_path(&format!("{base}platform/{path}"));
+        let page = match self.get(coordinator, &url, key, now).await {
+            Ok(page) => page,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let expiry = match subject {
+            Subject::License => read::license_expiry(&page.body),
+            Subject::Service(_) => read::service_expiry(&page.body),
+        };
+        let result = match page.meaning_without_expiry(now()) {
+            Meaning::Told(reading) => Ok(reading),
+            Meaning::NotReported => expiry.map(Reading::ExpiresAt).ok_or_else(|| no_date(subject)),
+            Meaning::Failed(it) => Err(in_words(it, subject, credential, &page.body)),
+        };
+        Sight { http_status: Some(page.status), key_id: None, clock_skew: page.clock_skew, result }
+    }
+}
+
+fn no_date(subject: Subject) -> Failure {
+    let what = match subject {
+        Subject::License => "a license without a date (expiry_date_in_millis)".to_owned(),
+        Subject::Service(service) => {
+            format!("certificates of {} that cannot be read", service.label())
+        }
+    };
+    let message = format!(
+        "ECE answers with {what}. Look it up in the Cloud UI, and please report what ECE answers."
+    );
+    failure(FailureReason::HeaderInvalid, message)
+}
+
+/// A failure in the words of what was asked for, where those of a key would mislead.
+fn in_words(mut it: Failure, subject: Subject, name: &str, body: &[u8]) -> Failure {
+    let what = match subject {
+        Subject::Service(service) => format!("the certificates of {}", service.label()),
+        Subject::License => "the license".to_owned(),
+    };
+    match (it.reason, subject) {
+        (FailureReason::Unauthorized, _) => failure(
+            FailureReason::BorrowedKeyRejected,
+            format!(
+                "ECE does not accept the key of the credential {name}, with which {what} would be read; renew that \
+                 key, and this can be read again."
+            ),
+        ),
+        (FailureReason::Forbidden, _) => {
+            it.message = format!(
+                "The owner of the credential {name} may not read {what}. Give the owner a role that may, such as \
+                 ece_platform_viewer, or name another credential, or stop watching this."
+            );
+            it
+        }
+        (FailureReason::NotFound, Subject::License) if says_no_license(body) => failure(
+            FailureReason::LicenseMissing,
+            "ECE has no license: none was installed, or the trial has not begun. Install one, or remove `license` \
+             from the configuration."
+                .to_owned(),
+        ),
+        _ => it,
+    }
+}
+
+fn says_no_license(body: &[u8]) -> bool {
+    let code = b"license.license_not_found";
+    body.windows(code.len()).any(|it| it == code)
+}
