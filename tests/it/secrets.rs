@@ -244,8 +244,8 @@ async fn no_secret_comes_out_anywhere() {
         }
     }
     for name in ["/metrics", "/", "/config", "/api/v1/credentials", "the log", "a decoded mail"] {
-        let place = places.iter().find(|it| it.name == name).unwrap();
-        assert!(holds(&place.bytes, b"watched"), "{name} is about the credential");
+        let mut named = places.iter().filter(|it| it.name == name);
+        assert!(named.any(|it| holds(&it.bytes, b"watched")), "{name} is about the credential");
     }
     assert_eq!(leaks(&places, &canaries), Vec::<String>::new());
 }
