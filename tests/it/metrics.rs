@@ -126,14 +126,21 @@ fn small() -> Snapshot {
         firing(AlertName::CredentialExpired, Severity::Critical),
         firing(AlertName::CredentialRejected, Severity::Critical),
     ];
+    let watched = |name, kind, left| {
+        let row = probed("prod", name, Reading::ExpiresAt(now() + days(left)));
+        Arc::new(CredentialStatus { kind, key_id: None, ..row })
+    };
     Snapshot {
         credentials: vec![
             Arc::new(expired),
             Arc::new(probed("prod", "ci", Reading::ExpiresAt(now() + TimeDelta::hours(36)))),
             Arc::new(probed("prod", "break-glass", Reading::Never)),
+            watched("license", "license", 20),
+            watched("certificate-endpoint", "certificate", 90),
+            watched("certificate-ui", "certificate", 60),
             Arc::new(unprobed("dev", "sandbox")),
         ],
-        platforms: vec![Arc::new(platform("prod", 3)), Arc::new(platform("dev", 1))],
+        platforms: vec![Arc::new(platform("prod", 6)), Arc::new(platform("dev", 1))],
     }
 }
 
