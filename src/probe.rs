@@ -7,6 +7,7 @@
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
+mod examine;
 mod key;
 mod transport;
 
@@ -21,6 +22,7 @@ use reqwest::header::{
 };
 use tokio::time::timeout;
 
+pub use self::examine::{Endpoint, Exchange, endpoint, proxy_of, read_key};
 use self::key::{Key, KeyReader};
 use self::transport::Transport;
 use crate::config::{Credential, CredentialKind, Platform};
