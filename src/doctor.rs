@@ -205,6 +205,10 @@ impl Report {
 
     /// The verdict in one line: when it expires, or the first cause, and the next step.
     pub fn verdict(&self) -> String {
+        self.redactor.secrets(&self.conclusion())
+    }
+
+    fn conclusion(&self) -> String {
         let id = &self.credential;
         let in_words = |it| format!("{id} {}", answer::in_words(it, self.at));
         let expiry = self.reading().map(in_words);
@@ -328,6 +332,8 @@ async fn look_at_secret(
     let redactor = Redactor::new(platform, secret.as_ref());
     let form = secret.as_ref().map_or_else(String::new, form);
     let mut step = Step::ok(Topic::Secret, format!("read from {source}; {form}"));
+    let id = secret.as_ref().and_then(|it| key_id_of(it.expose()));
+    step.details.extend(id.map(|(_, id)| format!("the id of the key is {id}")));
     if let SecretSource::File(path) = source {
         step.details.extend(mode_of(path));
     }
@@ -340,7 +346,7 @@ fn form(secret: &Secret) -> String {
             .to_owned();
     }
     match key_id_of(secret.expose()) {
-        Some((_, id)) => format!("it has the form of an ECE key, its id is {id}"),
+        Some(_) => "it has the form of an ECE key".to_owned(),
         None => "it does not have the usual form of an ECE key, base64 of user:id:secret; was all of it copied?"
             .to_owned(),
     }

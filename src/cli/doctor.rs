@@ -102,7 +102,7 @@ fn step_text(step: &Step) -> String {
         let _ = writeln!(text, "{margin}{}", wrapped(&format!("next: {next}"), MARGIN));
     }
     if let Some(command) = &step.command {
-        let _ = writeln!(text, "{margin}{command}");
+        let _ = writeln!(text, "{margin}$ {command}");
     }
     text
 }

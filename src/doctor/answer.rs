@@ -82,10 +82,18 @@ pub(super) fn explain(
     coordinator.exchange = Some(exchange);
 }
 
+/// Whether ECE accepted the key, whatever it said about its expiry.
+fn is_accepted(exchange: &Exchange) -> bool {
+    match &exchange.meaning {
+        Meaning::Told(_) | Meaning::NotReported => true,
+        Meaning::Failed(failure) => failure.reason == FailureReason::HeaderInvalid,
+    }
+}
+
 fn http(exchange: &Exchange) -> Step {
     let status = exchange.status;
     let mut step = match &exchange.meaning {
-        Meaning::Failed(failure) if failure.reason != FailureReason::HeaderInvalid => {
+        Meaning::Failed(failure) if !is_accepted(exchange) => {
             Step::failed(Topic::Http, failure.message.clone(), "")
         }
         _ => Step::ok(Topic::Http, format!("status {status}: ECE accepts the key")),
@@ -192,7 +200,7 @@ fn unreadable(
 }
 
 fn permissions(exchange: &Exchange) -> Step {
-    if !matches!(exchange.meaning, Meaning::Told(_) | Meaning::NotReported) {
+    if !is_accepted(exchange) {
         return Step::not_checked(Topic::Permissions, "only an accepted key is told them");
     }
     let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
@@ -249,7 +257,7 @@ fn clock(exchange: &Exchange) -> Step {
                     this machine";
         Step::failed(Topic::Clock, found, next)
     } else if amount < 2 {
-        Step::ok(Topic::Clock, "the clocks agree to the second or two that can be told")
+        Step::ok(Topic::Clock, "the clocks agree, as far as the whole seconds of Date can tell")
     } else {
         let found = format!("this machine's clock is {amount} seconds {way} the coordinator's");
         Step::ok(Topic::Clock, found)
@@ -265,7 +273,7 @@ pub(super) fn compare(coordinators: &[Coordinator]) -> Option<Step> {
         .iter()
         .enumerate()
         .filter_map(|(index, it)| Some((index + 1, it, it.exchange.as_ref()?)))
-        .filter(|(.., it)| matches!(it.meaning, Meaning::Told(_) | Meaning::NotReported))
+        .filter(|(.., it)| is_accepted(it))
         .collect();
     if coordinators.len() < 2 {
         return None;

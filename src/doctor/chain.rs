@@ -2,6 +2,8 @@
 //!
 //! Nothing is verified here; whether a chain is accepted is decided by `tls`.
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
@@ -80,7 +82,11 @@ fn facts(der: &[u8]) -> Option<Facts> {
         DateTime::from_timestamp(i64::try_from(time.to_unix_duration().as_secs()).ok()?, 0)
     };
     let names = match signed.get_extension::<SubjectAltName>() {
-        Ok(Some((_, SubjectAltName(names)))) => names.iter().filter_map(name).collect(),
+        Ok(Some((_, SubjectAltName(names)))) => {
+            // ECE writes an address twice, as a name and as an address.
+            let mut seen = BTreeSet::new();
+            names.iter().filter_map(name).filter(|it| seen.insert(it.clone())).collect()
+        }
         Ok(None) | Err(_) => Vec::new(),
     };
     Some(Facts {

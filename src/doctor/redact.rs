@@ -13,6 +13,9 @@ use crate::observation::answer::key_id_of;
 /// Shorter texts are no secret, and replacing them everywhere would leave nothing to read.
 const SECRET_MIN: usize = 4;
 
+/// The shortest address that is looked for in bytes that are no text.
+const ADDRESS_MIN: usize = 8;
+
 /// Knows what must not be told.
 #[derive(Clone)]
 pub(super) struct Redactor {
@@ -126,9 +129,13 @@ fn user_info(url: &str) -> Option<(&str, &str)> {
     Some((scheme, authority.rsplit_once('@')?.0))
 }
 
-/// Whether `text` holds an address of e-mail.
-pub(super) fn has_address(text: &str) -> bool {
-    without_addresses(text) != text
+/// Whether an address of e-mail stands among `bytes`, which are no text: shorter ones occur by chance.
+pub(super) fn has_address(bytes: &[u8]) -> bool {
+    let is_part = |it: &u8| it.is_ascii_alphanumeric() || b"._+-".contains(it);
+    bytes.split(|it| !is_part(it) && *it != b'@').any(|run| {
+        let at = run.iter().position(|it| *it == b'@');
+        at.is_some_and(|at| 0 < at && ADDRESS_MIN <= run.len() && run[at..].contains(&b'.'))
+    })
 }
 
 /// Replaces everything of the form `word@word`.
@@ -172,7 +179,7 @@ fn without_word(text: &str, word: &str, by: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{without_addresses, without_word};
+    use super::{has_address, without_addresses, without_word};
 
     #[test]
     fn addresses_are_found_wherever_they_stand() {
@@ -186,6 +193,12 @@ mod tests {
         ] {
             assert_eq!(without_addresses(text), clean);
         }
+    }
+
+    #[test]
+    fn an_address_is_found_among_bytes() {
+        assert!(has_address(b"\x16\x1bmarc@example.org\x30\x82"));
+        assert!(!has_address(b"\x16\x1ba@b\x30\x82 @example.org ece-0-runner.example.org"));
     }
 
     #[test]

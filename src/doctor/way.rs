@@ -19,6 +19,12 @@ const ADDRESSES_MAX: usize = 8;
 /// The port of ECE's API without TLS.
 const PLAIN_PORT: u16 = 12400;
 
+/// The length of `HTTP/1.1 200`.
+const STATUS_LINE: usize = 12;
+
+/// What is said of a URL without TLS.
+const PLAIN: &str = "the URL says http, which `allow_http` permits: whoever listens on the network can read the key";
+
 /// Whether a key may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -75,7 +81,8 @@ pub(super) async fn look(
     };
     let address = stream.peer_addr().ok().or(addresses.first().copied());
     let step = match (&proxy, end.is_tls) {
-        (Some(_), _) => Step::not_checked(
+        (Some(_), false) => Step::not_checked(Topic::Tls, PLAIN),
+        (Some(_), true) => Step::not_checked(
             Topic::Tls,
             "the way leads through a proxy; whether the certificate is accepted shows in the next step",
         ),
@@ -140,6 +147,9 @@ async fn connect(end: &Endpoint, addresses: &[SocketAddr]) -> (Option<TcpStream>
         };
         details.push(format!("{address} {said}"));
     }
+    if let ([_], true) = (addresses, kept.is_some()) {
+        details.clear();
+    }
     let at = end.authority();
     let step = if kept.is_some() {
         Step { details, ..Step::ok(Topic::Port, format!("{at} connects")) }
@@ -161,10 +171,17 @@ async fn connect(end: &Endpoint, addresses: &[SocketAddr]) -> (Option<TcpStream>
 
 /// A URL with `http`: the key crosses the network unencrypted, or should TLS be spoken here?
 async fn plain(tls: &TlsConfig, end: &Endpoint, stream: TcpStream) -> Step {
+    let address = stream.peer_addr().ok();
+    let is_plain = match http_status(address).await {
+        // What servers say that expect TLS.
+        Some(400) | None => false,
+        Some(_) => true,
+    };
     // Only whether it speaks TLS is asked, so no authority is needed.
     let anything = TlsConfig { verify: TlsVerify::None, ca_file: None, ..tls.clone() };
-    let hello = timeout(Endpoint::CONNECT_MAX, tls::inspect(&anything, &end.host, stream)).await;
-    if let Ok(Ok(presented)) = hello
+    let hello = tls::inspect(&anything, &end.host, stream);
+    if !is_plain
+        && let Ok(Ok(presented)) = timeout(Endpoint::CONNECT_MAX, hello).await
         && !presented.chain.is_empty()
     {
         let found = format!("the URL says http, but {} speaks TLS", end.authority());
@@ -173,10 +190,7 @@ async fn plain(tls: &TlsConfig, end: &Endpoint, stream: TcpStream) -> Step {
         );
         return Step::failed(Topic::Tls, found, next);
     }
-    Step::not_checked(
-        Topic::Tls,
-        "the URL says http, which `allow_http` permits: whoever listens on the network can read the key",
-    )
+    Step::not_checked(Topic::Tls, PLAIN)
 }
 
 async fn look_at_tls(
@@ -194,6 +208,7 @@ async fn look_at_tls(
             let next = "correct `tls_config` of the platform";
             return Step::failed(Topic::Tls, format!("{error:#}"), next);
         }
+        Err(_) if http_status(address).await.is_some() => return not_tls(end, address).await,
         Err(_) => {
             let found = format!("no handshake within {:?}", Endpoint::CONNECT_MAX);
             let next =
@@ -209,7 +224,7 @@ async fn look_at_tls(
         Verdict::Refused(why) => refused(tls, end, &coordinator.chain, &why, now),
         Verdict::NotTls => not_tls(end, address).await,
         Verdict::Broken(why) => {
-            if speaks_http(address).await {
+            if http_status(address).await.is_some() {
                 not_tls(end, address).await
             } else {
                 Step::failed(
@@ -252,7 +267,7 @@ fn accepted(tls: &TlsConfig, end: &Endpoint, version: Option<&str>) -> Step {
 
 async fn not_tls(end: &Endpoint, address: Option<SocketAddr>) -> Step {
     let at = end.authority();
-    let found = if speaks_http(address).await {
+    let found = if http_status(address).await.is_some() {
         format!("{at} speaks plain HTTP, not TLS")
     } else {
         format!("{at} does not speak TLS")
@@ -262,17 +277,19 @@ async fn not_tls(end: &Endpoint, address: Option<SocketAddr>) -> Step {
     Step::failed(Topic::Tls, found, next)
 }
 
-/// Whether a request without any secret is answered in HTTP.
-async fn speaks_http(address: Option<SocketAddr>) -> bool {
-    let Some(address) = address else { return false };
+/// The status with which a request without any secret is answered in plain HTTP.
+async fn http_status(address: Option<SocketAddr>) -> Option<u16> {
+    let address = address?;
     let asked = timeout(Endpoint::CONNECT_MAX, async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-        let mut head = [0; 5];
+        let mut head = [0; STATUS_LINE];
         stream.read_exact(&mut head).await?;
-        io::Result::Ok(&head == b"HTTP/")
+        io::Result::Ok(head)
     });
-    matches!(asked.await, Ok(Ok(true)))
+    let head = asked.await.ok()?.ok()?;
+    let (version, status) = std::str::from_utf8(&head).ok()?.split_once(' ')?;
+    version.strip_prefix("HTTP/").and_then(|_| status.parse().ok())
 }
 
 /// Why the certificate is refused, and what exactly to configure.
