@@ -166,8 +166,8 @@ pub struct Coordinator {
     pub tls_version: Option<&'static str>,
     /// The chain as presented.
     pub chain: Vec<Certificate>,
-    /// Its answer.
-    pub exchange: Option<Exchange>,
+    /// Its answer; it may repeat what it was sent.
+    exchange: Option<Exchange>,
     /// What it says about the expiry.
     pub reading: Option<Reading>,
 }
@@ -205,10 +205,6 @@ impl Report {
 
     /// The verdict in one line: when it expires, or the first cause, and the next step.
     pub fn verdict(&self) -> String {
-        self.redactor.secrets(&self.conclusion())
-    }
-
-    fn conclusion(&self) -> String {
         let id = &self.credential;
         let in_words = |it| format!("{id} {}", answer::in_words(it, self.at));
         let expiry = self.reading().map(in_words);
@@ -252,7 +248,8 @@ pub async fn look(
             (Step::not_checked(Topic::Secret, why), Redactor::new(platform, None))
         }
     };
-    tell(Event::Step(&redactor.step(&secret)));
+    let secret = redactor.step(&secret);
+    tell(Event::Step(&secret));
     let key = source.filter(|_| secret.outcome == Outcome::Ok);
     let prober = Prober::new(platform, within).map_err(|error| format!("{error:#}"));
     let mut report = Report {
@@ -294,10 +291,12 @@ pub async fn look(
                 answer::skip(&mut coordinator, None, why, &mut tell);
             }
         }
+        coordinator.steps = coordinator.steps.iter().map(|it| redactor.step(it)).collect();
         report.coordinators.push(coordinator);
     }
     if let Some(step) = answer::compare(&report.coordinators) {
-        tell(Event::Step(&report.redactor.step(&step)));
+        let step = report.redactor.step(&step);
+        tell(Event::Step(&step));
         report.agreement = Some(step);
     }
     report

@@ -32,7 +32,7 @@ impl std::fmt::Debug for Redactor {
 }
 
 impl Redactor {
-    /// Knows the key, the values of extra headers and the password of the proxy.
+    /// Knows the key and the values of extra headers; the URL of a proxy has no password.
     pub(super) fn new(platform: &Platform, key: Option<&Secret>) -> Self {
         let mut secrets: Vec<String> =
             platform.http_headers.iter().map(|(_, value)| value.clone()).collect();
@@ -40,10 +40,6 @@ impl Redactor {
         secrets.extend(
             platform.http_headers.iter().flat_map(|(_, it)| it.split(' ')).map(str::to_owned),
         );
-        if let Some((_, user_info)) = platform.proxy_url.as_deref().and_then(user_info) {
-            secrets.push(user_info.to_owned());
-            secrets.extend(user_info.split(':').map(str::to_owned));
-        }
         let mut people = Vec::new();
         if let Some(key) = key {
             let key = key.expose();
@@ -120,13 +116,6 @@ fn decoded(key: &str) -> Option<String> {
         .or_else(|_| URL_SAFE_PAD_INDIFFERENT.decode(encoded))
         .ok()?;
     String::from_utf8(bytes).ok()
-}
-
-/// What stands before the `@` of a URL.
-fn user_info(url: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    Some((scheme, authority.rsplit_once('@')?.0))
 }
 
 /// Whether an address of e-mail stands among `bytes`, which are no text: shorter ones occur by chance.
