@@ -261,38 +261,11 @@ pub async fn look(
         agreement: None,
         redactor,
     };
+    let visit = Visit { platform, key, prober, redactor: report.redactor.clone(), now };
     for (index, url) in platform.urls.iter().enumerate() {
         tell(Event::Coordinator { number: index + 1, of: platform.urls.len(), url });
-        let redactor = report.redactor.clone();
-        let mut tell = |step: &Step| tell(Event::Step(&redactor.step(step)));
-        let mut coordinator = Coordinator {
-            url: url.clone(),
-            steps: Vec::new(),
-            tls_version: None,
-            chain: Vec::new(),
-            exchange: None,
-            reading: None,
-        };
-        let way = way::look(platform, &mut coordinator, now, &mut tell).await;
-        match (way, key, &prober) {
-            (Way::Open, Some(source), Ok(prober)) => {
-                let examined = prober.examine(index, source, now).await;
-                answer::explain(&mut coordinator, examined, now(), &mut tell);
-            }
-            (Way::Open, Some(_), Err(why)) => {
-                let step = Step::failed(Topic::Http, why.clone(), "");
-                answer::skip(&mut coordinator, Some(step), "there is no answer", &mut tell);
-            }
-            (Way::Open, None, _) => {
-                answer::skip(&mut coordinator, None, "there is no key to send", &mut tell);
-            }
-            (Way::Closed, _, _) => {
-                let why = "the key is sent only when every step before is ok";
-                answer::skip(&mut coordinator, None, why, &mut tell);
-            }
-        }
-        coordinator.steps = coordinator.steps.iter().map(|it| redactor.step(it)).collect();
-        report.coordinators.push(coordinator);
+        let mut tell = |step: &Step| tell(Event::Step(&visit.redactor.step(step)));
+        report.coordinators.push(visit.coordinator(index, url, &mut tell).await);
     }
     if let Some(step) = answer::compare(&report.coordinators) {
         let step = report.redactor.step(&step);
@@ -300,6 +273,56 @@ pub async fn look(
         report.agreement = Some(step);
     }
     report
+}
+
+/// What is needed to look at a coordinator.
+struct Visit<'a> {
+    platform: &'a Platform,
+    /// Where the key is, if there is one that can be sent.
+    key: Option<&'a SecretSource>,
+    /// Who asks, or why nobody can.
+    prober: Result<Prober, String>,
+    redactor: Redactor,
+    now: fn() -> DateTime<Utc>,
+}
+
+impl Visit<'_> {
+    /// Looks at the coordinator `index`, its way first; asks it only if that is open.
+    async fn coordinator(
+        &self,
+        index: usize,
+        url: &str,
+        tell: &mut impl FnMut(&Step),
+    ) -> Coordinator {
+        let mut coordinator = Coordinator {
+            url: url.to_owned(),
+            steps: Vec::new(),
+            tls_version: None,
+            chain: Vec::new(),
+            exchange: None,
+            reading: None,
+        };
+        let way = way::look(self.platform, &mut coordinator, self.now, tell).await;
+        match (way, self.key, &self.prober) {
+            (Way::Open, Some(source), Ok(prober)) => {
+                let examined = prober.examine(index, source, self.now).await;
+                answer::explain(&mut coordinator, examined, (self.now)(), tell);
+            }
+            (Way::Open, Some(_), Err(why)) => {
+                let step = Step::failed(Topic::Http, why.clone(), "");
+                answer::skip(&mut coordinator, Some(step), "there is no answer", tell);
+            }
+            (Way::Open, None, _) => {
+                answer::skip(&mut coordinator, None, "there is no key to send", tell);
+            }
+            (Way::Closed, _, _) => {
+                let why = "the key is sent only when every step before is ok";
+                answer::skip(&mut coordinator, None, why, tell);
+            }
+        }
+        coordinator.steps = coordinator.steps.iter().map(|it| self.redactor.step(it)).collect();
+        coordinator
+    }
 }
 
 /// Where the key of a credential is read; `None` if it is no key. The one place that knows the kinds.
