@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::credential::{Decision, State, decide, wake_at};
-pub use self::platform::{PlatformDecision, PlatformState};
+pub use self::platform::{CLOCK_SKEW_MAX, PlatformDecision, PlatformState};
 use crate::config::{Repeat, Severity};
 
 /// The alerts, named as in the Prometheus rules.

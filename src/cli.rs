@@ -4,6 +4,7 @@
 //! screen of text, never a backtrace.
 
 mod dashboards;
+mod doctor;
 mod notify_test;
 mod probe;
 mod rules;
@@ -108,6 +109,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t = probe::Output::Table)]
         output: probe::Output,
     },
+    /// Find out step by step why a credential cannot be watched; exit code 0 healthy, 1 something failed, 2 wrong usage
+    Doctor {
+        /// Which credential
+        #[arg(value_name = "PLATFORM/CREDENTIAL")]
+        credential: String,
+        /// Write what was found, without secrets and people, to this new file
+        #[arg(long, value_name = "FILE")]
+        capture: Option<PathBuf>,
+    },
     /// Send a marked test through every channel of a receiver and say what each answered
     NotifyTest {
         /// The receiver's name
@@ -146,6 +156,9 @@ pub fn run() -> ExitCode {
         }
         Command::NotifyTest { receiver } => {
             notify_test::run(&Source::new(flags.config_file), &receiver)
+        }
+        Command::Doctor { credential, capture } => {
+            Ok(doctor::run(&Source::new(flags.config_file), &credential, capture.as_deref()))
         }
         Command::ConfigSchema => say(&crate::config::schema()),
         Command::Dashboards { name, output_dir } => {

@@ -20,6 +20,8 @@ pub mod tls;
 pub mod probe;
 /// When somebody must know, and of what. Pure.
 pub mod alert;
+/// Finds out step by step why a credential cannot be watched, and explains it.
+pub mod doctor;
 /// What is owed to whom, and what becomes of an attempt. Pure.
 pub mod delivery;
 /// The read model that metrics and pages show. Pure.

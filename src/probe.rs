@@ -8,8 +8,10 @@
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
+mod examine;
 mod key;
 mod page;
+mod reader;
 mod platform;
 mod session;
 mod transport;
@@ -23,9 +25,11 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::time::timeout;
 
-use self::key::{Key, SecretReader};
+pub use self::examine::{Endpoint, Exchange, endpoint, proxy_of, read_key};
+use self::key::Key;
 use self::page::Page;
 use self::platform::{Borrowed, Looker, Subject};
+use self::reader::SecretReader;
 use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
 use crate::config::{Certificate, Credential, CredentialKind, Platform, SecretSource};

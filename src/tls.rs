@@ -7,6 +7,7 @@
 //! The name that a client sends in the handshake (SNI) is always the host of the URL; `server_name` only changes the
 //! name that the certificate is checked against.
 
+mod inspect;
 mod presented;
 mod verifier;
 
@@ -24,6 +25,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 
+pub use self::inspect::{Anchor, Presented, Verdict, anchor_in, fingerprint, inspect};
 use self::presented::Looker;
 pub use self::presented::PresentedChain;
 pub use self::verifier::{CertificateRejected, Rejection};
@@ -62,15 +64,7 @@ fn config_with(
     wrap: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
 ) -> anyhow::Result<ClientConfig> {
     let provider = provider();
-    let requirement = match tls.verify {
-        TlsVerify::Full => Requirement::Chain {
-            authority: authority(tls.ca_file.as_deref(), &provider)?,
-            name: tls.server_name.as_deref().map(server_name).transpose()?,
-        },
-        TlsVerify::Fingerprint(sha256) => Requirement::Fingerprint(sha256),
-        TlsVerify::None => Requirement::Nothing,
-    };
-    let verifier = Verifier::new(requirement, provider.signature_verification_algorithms);
+    let verifier = verifier(tls, &provider)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -144,6 +138,19 @@ pub fn explain(error: &rustls::Error) -> String {
         ),
         other => format!("the TLS connection failed: {other}"),
     }
+}
+
+/// What decides about the certificate of a server, as `tls` says.
+fn verifier(tls: &TlsConfig, provider: &Arc<CryptoProvider>) -> anyhow::Result<Verifier> {
+    let requirement = match tls.verify {
+        TlsVerify::Full => Requirement::Chain {
+            authority: authority(tls.ca_file.as_deref(), provider)?,
+            name: tls.server_name.as_deref().map(server_name).transpose()?,
+        },
+        TlsVerify::Fingerprint(sha256) => Requirement::Fingerprint(sha256),
+        TlsVerify::None => Requirement::Nothing,
+    };
+    Ok(Verifier::new(requirement, provider.signature_verification_algorithms))
 }
 
 /// The one place that names the cryptography.

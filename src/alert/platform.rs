@@ -11,7 +11,7 @@ use crate::config::{Policy, Severity};
 use crate::observation::{Blame, FailureReason, Observation};
 
 /// The difference of clocks above which somebody should know. Days left are computed with this machine's clock.
-const CLOCK_SKEW_MAX: TimeDelta = TimeDelta::minutes(5);
+pub const CLOCK_SKEW_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// How many answers in a row must agree before the skew alert fires or ends; one slow answer proves nothing.
 const SKEW_ANSWERS: u32 = 3;

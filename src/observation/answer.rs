@@ -391,7 +391,7 @@ fn id_in(key: &Value) -> Option<String> {
 }
 
 /// A text of the server for use in a message: visible ASCII only, short, and without anything that may be a key.
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let visible: String = text
         .chars()
         // Enough to cut from after blanks have been joined.

@@ -14,13 +14,14 @@ use crate::observation::{Failure, FailureReason};
 /// The most that is read of one answer. ECE's own are below 2 KiB; a list of keys has 300 bytes a key.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-const EXPIRATION: HeaderName = HeaderName::from_static("x-elastic-api-key-expiration");
+/// The header that tells when the key expires.
+pub(super) const EXPIRATION: HeaderName = HeaderName::from_static("x-elastic-api-key-expiration");
 const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
 
 /// One answer, read to its end.
 pub(super) struct Page {
     pub(super) status: u16,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
     pub(super) clock_skew: Option<TimeDelta>,
 }

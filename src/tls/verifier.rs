@@ -15,7 +15,7 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureSchem
 const NAMES_SHOWN_MAX: usize = 5;
 
 /// Why a server's certificate was refused. Displays as a sentence without a full stop that ends with what to do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CertificateRejected {
     /// What is wrong.
     pub why: Rejection,
@@ -24,7 +24,7 @@ pub struct CertificateRejected {
 }
 
 /// What is wrong with a server's certificate.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Rejection {
     /// No chain leads to a trusted authority.
     UnknownIssuer,
@@ -185,7 +185,7 @@ fn rejected(why: Rejection, end_entity: &CertificateDer<'_>) -> rustls::Error {
     CertificateError::Other(OtherError(Arc::new(rejected))).into()
 }
 
-fn rejection(error: rustls::Error) -> Rejection {
+pub(super) fn rejection(error: rustls::Error) -> Rejection {
     let rustls::Error::InvalidCertificate(error) = error else {
         return Rejection::Other(error.to_string());
     };
@@ -217,7 +217,7 @@ fn instant(at: UnixTime) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(i64::try_from(at.as_secs()).ok()?, 0)
 }
 
-fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
+pub(super) fn sha256(certificate: &CertificateDer<'_>) -> [u8; 32] {
     let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }

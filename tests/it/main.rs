@@ -9,6 +9,7 @@ mod coordinator;
 mod crash;
 mod dashboards;
 mod demo;
+mod doctor;
 mod docs;
 mod flow;
 mod keys;

@@ -59,7 +59,7 @@ const OWNERS: [(&str, &[&str]); 21] = [
     ("hyper_util", &["web", "sim"]),
     ("tower_http", &["web", "sim"]),
     ("rcgen", &["sim"]),
-    ("x509_cert", &["observation"]),
+    ("x509_cert", &["observation", "doctor"]),
     ("clap", &["cli", "main"]),
     ("tracing_subscriber", &["app", "cli", "main"]),
 ];
