@@ -1,7 +1,9 @@
 //! A real Prometheus scrapes the real binary.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -122,6 +124,54 @@ impl Prometheus {
             self.query(query).await.len() == count
         })
         .await;
+    }
+}
+
+/// A real Alertmanager that does not outlive its test.
+pub struct Alertmanager {
+    child: Child,
+    pub addr: SocketAddr,
+    _storage: tempfile::TempDir,
+}
+
+impl Alertmanager {
+    pub async fn start(config: &Path) -> Self {
+        let storage = tempfile::tempdir().unwrap();
+        let addr = free_address();
+        let child = Command::new("prometheus-alertmanager")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.path={}", storage.path().display()))
+            .arg(format!("--web.listen-address={addr}"))
+            .arg("--cluster.listen-address=")
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|why| panic!("prometheus-alertmanager: {why}; tests/run installs it"));
+        let alertmanager = Self { child, addr, _storage: storage };
+        let url = format!("http://{addr}/-/ready");
+        wait_until("Alertmanager to be up", async || client().get(&url).send().await.is_ok()).await;
+        alertmanager
+    }
+
+    /// All alerts that it has.
+    pub async fn alerts(&self) -> Vec<Value> {
+        let url = format!("http://{}/api/v2/alerts", self.addr);
+        serde_json::from_str(&answer(client().get(&url)).await.text()).unwrap()
+    }
+
+    /// The names and credentials of those that another alert mutes.
+    pub async fn muted(&self) -> BTreeSet<String> {
+        let alerts = self.alerts().await;
+        let muted = alerts.iter().filter(|it| it["status"]["state"] == "suppressed");
+        let label = |it: &Value, name: &str| it["labels"][name].as_str().unwrap_or("").to_owned();
+        muted.map(|it| format!("{} {}", label(it, "alertname"), label(it, "credential"))).collect()
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

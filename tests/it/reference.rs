@@ -300,9 +300,9 @@ fn the_reference_of_the_metrics_is_what_the_program_exposes() {
 
     let mut page = String::from(
         "# Metrics\n\n\
-         Every series of `/metrics`, as the program describes it. A series that does not apply is absent rather than zero.\n\
-         Times are Unix times in seconds; `time()` of Prometheus is the other half of every difference. Counters begin at\n\
-         zero with the process and with a reload. Within a major version no metric or label is renamed or removed.\n\n\
+         Every series of `/metrics`, as the program describes it. A series that does not apply is absent; a time that has not come\n\
+         yet is 0 where its description says so. Times are Unix times in seconds. Counters begin at zero with the process, those\n\
+         of probes also with a reload. Within a major version no metric or label is renamed or removed.\n\n\
          <!-- Written by a test from the program: UPDATE_EXPECT=1 cargo test --test it reference:: -->\n",
     );
     for (heading, metrics) in PARTS {
