@@ -7,7 +7,7 @@ mod platform;
 
 use chrono::{DateTime, Utc};
 
-use super::text::{NOTE_CHARS_MAX, Thing, Topic, cut, plain, uses};
+use super::text::{Kind, NOTE_CHARS_MAX, Thing, Topic, cut, plain, uses};
 use crate::alert::{AlertName, Reason};
 use crate::delivery::{Notice, NoticeCredential};
 
@@ -44,34 +44,16 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
     }
 }
 
-/// What a credential is to the one who renews it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Key,
-    Token,
-    Login,
-}
-
-impl Kind {
-    fn of(notice: &Notice) -> Self {
-        match notice.credential.as_ref().map(|it| it.kind.as_str()) {
-            Some("bearer_token") => Self::Token,
-            Some("login") => Self::Login,
-            Some(_) | None => Self::Key,
-        }
-    }
-
-    fn noun(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Token => "token",
-            Self::Login => "password",
-        }
+/// What the credential of a notice is in the narrow sense; a license or a certificate has words of its own before.
+fn kind_of(notice: &Notice) -> Kind {
+    match notice.credential.as_ref().map(Thing::of) {
+        Some(Thing::Credential(kind)) => kind,
+        Some(Thing::License | Thing::Certificate(_)) | None => Kind::Key,
     }
 }
 
 fn rejected(notice: &Notice) -> Vec<String> {
-    let first = match Kind::of(notice) {
+    let first = match kind_of(notice) {
         Kind::Key => {
             "Find out whether the key was revoked or replaced on purpose. If it was replaced, give this exporter the new one, and nothing else is to be done."
         }
@@ -88,7 +70,7 @@ fn rejected(notice: &Notice) -> Vec<String> {
 }
 
 fn renew(notice: &Notice) -> Vec<String> {
-    match Kind::of(notice) {
+    match kind_of(notice) {
         Kind::Key => renew_key(notice),
         Kind::Token => {
             let mut steps = vec![format!(
@@ -144,12 +126,12 @@ fn after_renewal(notice: &Notice) -> Vec<String> {
     if let Some(steps) = notice.credential.as_ref().and_then(platform::after_renewal) {
         return steps;
     }
-    let noun = Kind::of(notice).noun();
+    let noun = kind_of(notice).noun();
     let everywhere = match notice.credential.as_ref().and_then(uses) {
         Some(uses) => format!("Check that these have the new {noun}: {uses}."),
         None => format!("Check that everything that used the old {noun} has the new one."),
     };
-    if Kind::of(notice) != Kind::Key {
+    if kind_of(notice) != Kind::Key {
         return vec![everywhere];
     }
     vec![
@@ -160,8 +142,8 @@ fn after_renewal(notice: &Notice) -> Vec<String> {
 }
 
 fn forbidden(notice: &Notice) -> Vec<String> {
-    let noun = Kind::of(notice).noun();
-    let give = match Kind::of(notice) {
+    let noun = kind_of(notice).noun();
+    let give = match kind_of(notice) {
         Kind::Key => "Give the role back, or generate the key as a user who has it.",
         Kind::Token | Kind::Login => "Give the role back, or use a user who has it.",
     };
@@ -184,16 +166,16 @@ fn unknown(notice: &Notice) -> Vec<String> {
             Some("secret_unreadable") => {
                 format!(
                     "The exporter cannot read the {}: put its file or variable back where the configuration says.",
-                    Kind::of(notice).noun()
+                    kind_of(notice).noun()
                 )
             }
-            _ if Kind::of(notice) != Kind::Key => {
+            _ if kind_of(notice) != Kind::Key => {
                 "Follow what the message of the last probe says; ECE may be in trouble.".to_owned()
             }
             _ => "If ECE answers without the expiry, look for a proxy that strips X-Elastic-Api-Key-Expiration, and at the version of ECE."
                 .to_owned(),
         },
-        match Kind::of(notice) {
+        match kind_of(notice) {
             Kind::Key => "Until then look up the expiry in the Cloud UI (Profile > Settings > API Keys): nobody else watches it.",
             Kind::Token => "Until then look up when it ends where the token was made: nobody else watches it.",
             Kind::Login => "Until then try the login by hand: nobody else watches it.",
@@ -222,22 +204,22 @@ fn unreachable(notice: &Notice) -> Vec<String> {
 
 /// The calls that do the same, for a webhook's payload: method and path.
 pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
-    if !can_renew(topic) || Kind::of(notice) == Kind::Login {
+    if !can_renew(topic) {
         return Vec::new();
     }
-    if Kind::of(notice) == Kind::Token {
-        return vec!["POST /api/v1/users/auth/_login".to_owned()];
-    }
     match notice.credential.as_ref().map(Thing::of) {
+        Some(Thing::Credential(Kind::Login) | Thing::Certificate("endpoint")) => return Vec::new(),
+        Some(Thing::Credential(Kind::Token)) => {
+            return vec!["POST /api/v1/users/auth/_login".to_owned()];
+        }
         Some(Thing::License) => return vec!["PUT /api/v1/platform/license".to_owned()],
-        Some(Thing::Certificate("endpoint")) => return Vec::new(),
         Some(Thing::Certificate(service)) => {
             return vec![format!(
                 "POST /api/v1/platform/configuration/security/tls/{}",
                 bare(service)
             )];
         }
-        Some(Thing::Credential) | None => {}
+        Some(Thing::Credential(Kind::Key)) | None => {}
     }
     let id = key_id(notice).unwrap_or_else(|| "{id}".to_owned());
     vec!["POST /api/v1/users/auth/keys".to_owned(), format!("DELETE /api/v1/users/auth/keys/{id}")]
@@ -245,10 +227,9 @@ pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
 
 /// The calls that do the same, as lines to paste into a shell.
 pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<String> {
-    let Some(credential) = notice.credential.as_ref().filter(|it| {
-        let is_key = Kind::of(notice) == Kind::Key && Thing::of(it) == Thing::Credential;
-        is_key && can_renew(topic)
-    }) else {
+    let is_key =
+        |it: &&NoticeCredential| can_renew(topic) && Thing::of(it) == Thing::Credential(Kind::Key);
+    let Some(credential) = notice.credential.as_ref().filter(is_key) else {
         return Vec::new();
     };
     let url = bare_url(&notice.platform_url);

@@ -195,7 +195,7 @@ fn subject(notices: &[(&Notice, Topic)], now: DateTime<Utc>) -> String {
         "[ECE]".to_owned()
     };
     let is_credential =
-        |it: &Notice| it.credential.as_ref().is_some_and(|it| Thing::of(it) == Thing::Credential);
+        |it: &Notice| it.credential.as_ref().is_some_and(|it| Thing::of(it).is_credential());
     let noun = if notices.iter().all(|(it, _)| is_credential(it)) { "credential" } else { "alert" };
     let count = |count: usize| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let urgent = notices.iter().filter(|(_, it)| it.needs_attention()).count();
@@ -329,7 +329,7 @@ fn why(notice: &Notice, topic: Topic) -> String {
             "ECE refuses it although it should still be valid".to_owned()
         }
         (_, AlertName::CredentialForbidden, _)
-            if notice.credential.as_ref().is_some_and(|it| Thing::of(it) != Thing::Credential) =>
+            if notice.credential.as_ref().is_some_and(|it| !Thing::of(it).is_credential()) =>
         {
             "ECE denies it to the credential that asks".to_owned()
         }

@@ -75,7 +75,7 @@ impl Topic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thing<'a> {
     /// A credential in the narrow sense: somebody authenticates with it.
-    Credential,
+    Credential(Kind),
     /// The license of the platform.
     License,
     /// A certificate of the platform: of `endpoint`, or of this service.
@@ -91,17 +91,46 @@ impl<'a> Thing<'a> {
                 let name = credential.name.as_str();
                 Self::Certificate(name.strip_prefix("certificate-").unwrap_or(name))
             }
-            _ => Self::Credential,
+            "bearer_token" => Self::Credential(Kind::Token),
+            "login" => Self::Credential(Kind::Login),
+            _ => Self::Credential(Kind::Key),
         }
+    }
+
+    /// Whether somebody authenticates with it.
+    pub fn is_credential(self) -> bool {
+        matches!(self, Self::Credential(_))
     }
 
     /// `license`, `certificate of ui`; nothing for a credential, which is called by its name.
     pub fn noun(self) -> Option<String> {
         match self {
-            Self::Credential => None,
+            Self::Credential(_) => None,
             Self::License => Some("license".to_owned()),
             Self::Certificate("endpoint") => Some("certificate of the endpoint".to_owned()),
             Self::Certificate(service) => Some(format!("certificate of {}", plain(service))),
+        }
+    }
+}
+
+/// What somebody authenticates with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An API key.
+    Key,
+    /// A bearer token.
+    Token,
+    /// A user's name and password.
+    Login,
+}
+
+impl Kind {
+    /// What is renewed: `key`, `token`, `password`.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Token => "token",
+            Self::Login => "password",
         }
     }
 }
@@ -184,7 +213,7 @@ pub fn predicate(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
 
 /// Whether the subject is read with somebody else's key, so that a 403 is not its own.
 fn borrows(notice: &Notice) -> bool {
-    notice.credential.as_ref().is_some_and(|it| Thing::of(it) != Thing::Credential)
+    notice.credential.as_ref().is_some_and(|it| !Thing::of(it).is_credential())
 }
 
 fn recovered(alert: AlertName, borrows: bool, expires_at: Option<DateTime<Utc>>) -> String {

@@ -9,7 +9,7 @@ use crate::notify::text::{Thing, Topic};
 pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
     let credential = notice.credential.as_ref()?;
     let thing = Thing::of(credential);
-    if thing == Thing::Credential {
+    if thing.is_credential() {
         return None;
     }
     let steps = match topic.alert {
@@ -27,7 +27,7 @@ pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
 /// The steps after a renewal was seen.
 pub(super) fn after_renewal(credential: &NoticeCredential) -> Option<Vec<String>> {
     match Thing::of(credential) {
-        Thing::Credential => None,
+        Thing::Credential(_) => None,
         Thing::License => Some(vec!["Nothing: the new license is in effect.".to_owned()]),
         Thing::Certificate(_) => Some(vec![
             "Check that everything that connects there trusts the new chain, this exporter too (tls_config)."
@@ -66,7 +66,7 @@ fn renew(notice: &Notice, credential: &NoticeCredential, thing: Thing<'_>) -> Ve
             "If the new chain has another authority, give it to everything that connects there."
                 .to_owned(),
         ],
-        Thing::Credential => Vec::new(),
+        Thing::Credential(_) => Vec::new(),
     };
     if let Some(note) = credential.renewal_note.as_deref() {
         steps.push(format!("Note: {}", cut(&plain(note), NOTE_CHARS_MAX)));
@@ -78,7 +78,7 @@ fn renew(notice: &Notice, credential: &NoticeCredential, thing: Thing<'_>) -> Ve
 fn forbidden(thing: Thing<'_>) -> Vec<String> {
     let key = match thing {
         Thing::License => "license",
-        Thing::Certificate(_) | Thing::Credential => "certificates.services",
+        Thing::Certificate(_) | Thing::Credential(_) => "certificates.services",
     };
     vec![
         "The owner of the credential that asks may not read this. Give the owner a role that may see the platform, such as ece_platform_viewer (Access > Users), or name another credential."
