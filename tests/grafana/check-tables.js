@@ -220,10 +220,15 @@ const tests = {
   async 'two exporters make one row of each platform'() {
     const { frames, columns, rows } = await show('Platforms');
     assert.equal(frames, 1);
-    assert.deepEqual(columns, ['Platform', 'URL', 'Credentials', 'Probes failing', 'Clock difference']);
+    assert.deepEqual(columns, [
+      'Platform', 'URL', 'Credentials', 'Probes failing', 'Clock difference', 'Certificate', 'License',
+    ]);
     assert.equal(rows.length, 1);
     assert.equal(rows[0].Credentials.text, '9');
     assert.equal(rows[0]['Probes failing'].text, '3');
+    // Nobody watches them there: a word, not an infinity.
+    assert.equal(rows[0].Certificate.text, 'No date');
+    assert.equal(rows[0].License.text, 'No date');
   },
 
   async 'each exporter is one row'() {
