@@ -18,16 +18,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, ConfigBuilder, InvalidMessage, RootCertStore,
+};
 
 pub use self::inspect::{Anchor, Presented, Verdict, anchor_in, fingerprint, inspect};
-use self::presented::Looker;
 pub use self::presented::PresentedChain;
+use self::presented::{Look, Onlooker};
 pub use self::verifier::{CertificateRejected, Rejection};
 use self::verifier::{Requirement, Verifier};
 use crate::config::{TlsConfig, TlsVerify};
@@ -41,7 +43,7 @@ const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// A file cannot be read or holds something else than PEM of the right kind, the client key does not fit its
 /// certificate, `server_name` is no name, or this machine has no trusted authorities and `ca_file` is not set.
 pub fn client_config(tls: &TlsConfig) -> anyhow::Result<ClientConfig> {
-    config_with(tls, |verifier| verifier)
+    with_identity(tls, builder(tls, |verifier| verifier)?)
 }
 
 /// The settings of a client that ends each handshake with an error that holds the certificates which the server
@@ -56,19 +58,28 @@ pub fn client_config_that_looks(
     let proxy = proxy
         .map(|it| ServerName::try_from(it.to_owned()).context("the host of proxy_url is no name"))
         .transpose()?;
-    config_with(tls, |configured| Arc::new(Looker { proxy, configured }))
+    let look = Look::End { proxy };
+    with_identity(tls, builder(tls, |configured| Arc::new(Onlooker { configured, look }))?)
 }
 
-fn config_with(
+/// The settings up to who we say we are; `wrap` may put something before what decides about a certificate.
+fn builder(
     tls: &TlsConfig,
     wrap: impl FnOnce(Arc<dyn ServerCertVerifier>) -> Arc<dyn ServerCertVerifier>,
-) -> anyhow::Result<ClientConfig> {
+) -> anyhow::Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
     let provider = provider();
     let verifier = verifier(tls, &provider)?;
-    let builder = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(wrap(Arc::new(verifier)));
+        .with_custom_certificate_verifier(wrap(Arc::new(verifier))))
+}
+
+/// With the client certificate of `tls`, if it has one.
+fn with_identity(
+    tls: &TlsConfig,
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+) -> anyhow::Result<ClientConfig> {
     let Some((cert_file, key_file)) = &tls.identity else {
         return Ok(builder.with_no_client_auth());
     };

@@ -8,17 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, ProtocolVersion,
-    RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{InvalidMessage, ProtocolVersion, RootCertStore};
 use tokio::net::TcpStream;
 
-use super::verifier::{CertificateRejected, Rejection, Verifier, rejection, sha256};
-use super::{error_in, explain, provider, server_name, verifier};
+use super::presented::{Look, Onlooker, Seen};
+use super::verifier::{CertificateRejected, Rejection, rejection, sha256};
+use super::{builder, error_in, explain, provider, server_name};
 use crate::config::TlsConfig;
 
 /// The most certificates of a chain that are looked at; ECE presents three.
@@ -62,16 +60,10 @@ pub struct Anchor {
 /// # Errors
 /// The settings cannot be used (see `client_config`), or `host` is no name.
 pub async fn inspect(tls: &TlsConfig, host: &str, stream: TcpStream) -> anyhow::Result<Presented> {
-    let provider = provider();
-    let recorder = Arc::new(Recorder {
-        inner: verifier(tls, &provider)?,
-        seen: Mutex::new(Seen { chain: Vec::new(), refused: None }),
-    });
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(recorder.clone())
-        .with_no_client_auth();
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let look = Look::GoOn(seen.clone());
+    let builder = builder(tls, |configured| Arc::new(Onlooker { configured, look }))?;
+    let mut config = builder.with_no_client_auth();
     config.resumption = Resumption::disabled();
     let name = server_name(host)?;
     let connected = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await;
@@ -80,9 +72,10 @@ pub async fn inspect(tls: &TlsConfig, host: &str, stream: TcpStream) -> anyhow::
         Err(error) => (None, Some(why(error))),
     };
     drop(connected);
-    let mut seen = recorder.seen.lock().unwrap_or_else(PoisonError::into_inner);
-    let chain = std::mem::take(&mut seen.chain);
-    let verdict = match (seen.refused.take(), broken) {
+    let Seen { chain, refused } =
+        std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let chain: Vec<_> = chain.iter().take(CHAIN_MAX).map(|it| it.to_vec()).collect();
+    let verdict = match (refused, broken) {
         (Some(rejected), _) => Verdict::Refused(rejected),
         // The server hangs up on who has no client certificate; the real connection has one.
         (None, Some(_)) if !chain.is_empty() && tls.identity.is_some() => Verdict::Accepted,
@@ -144,75 +137,4 @@ fn version(version: ProtocolVersion) -> &'static str {
         ProtocolVersion::TLSv1_3 => "TLS 1.3",
         _ => "TLS of another version",
     }
-}
-
-/// Asks the real verifier, remembers what it says, and lets the handshake go on in any case.
-#[derive(Debug)]
-struct Recorder {
-    inner: Verifier,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Debug)]
-struct Seen {
-    chain: Vec<Vec<u8>>,
-    refused: Option<CertificateRejected>,
-}
-
-impl ServerCertVerifier for Recorder {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let said = self.inner.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.chain = std::iter::once(end_entity)
-            .chain(intermediates)
-            .take(CHAIN_MAX)
-            .map(|it| it.to_vec())
-            .collect();
-        seen.refused = said.err().map(|error| rejected(error, end_entity));
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-fn rejected(error: rustls::Error, end_entity: &CertificateDer<'_>) -> CertificateRejected {
-    if let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = &error
-        && let Some(rejected) = other.0.downcast_ref::<CertificateRejected>()
-    {
-        return rejected.clone();
-    }
-    CertificateRejected { why: rejection(error), sha256: sha256(end_entity) }
 }
