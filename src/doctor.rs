@@ -342,22 +342,23 @@ async fn look_at_secret(
     platform: &Platform,
     within: Duration,
 ) -> (Step, Redactor) {
-    if let Err(failure) = probe::read_key(source, within).await {
-        let next = match source {
-            SecretSource::File(path) | SecretSource::Csv(path) | SecretSource::Ecctl(path) => {
-                format!("look at `ls -l {}` as the user that the exporter runs as", path.display())
-            }
-            SecretSource::Env(name) => format!("set the environment variable {name}"),
-        };
-        let step = Step::failed(Topic::Secret, failure.message, next);
-        return (step, Redactor::new(platform, None));
-    }
-    // It was readable just now, so a disk that hangs is no matter here.
-    let secret = source.read().ok();
-    let redactor = Redactor::new(platform, secret.as_ref());
-    let form = secret.as_ref().map_or_else(String::new, form);
-    let mut step = Step::ok(Topic::Secret, format!("read from {source}; {form}"));
-    let id = secret.as_ref().and_then(|it| key_id_of(it.expose()));
+    let secret = match probe::read_key(source, within).await {
+        Ok(secret) => secret,
+        Err(failure) => {
+            let next = match source.path() {
+                Some(path) => {
+                    let path = path.display();
+                    format!("look at `ls -l {path}` as the user that the exporter runs as")
+                }
+                None => format!("set the {source}"),
+            };
+            let step = Step::failed(Topic::Secret, failure.message, next);
+            return (step, Redactor::new(platform, None));
+        }
+    };
+    let redactor = Redactor::new(platform, Some(&secret));
+    let mut step = Step::ok(Topic::Secret, format!("read from {source}; {}", form(&secret)));
+    let id = key_id_of(secret.expose());
     step.details.extend(id.map(|(_, id)| format!("the id of the key is {id}")));
     if let Some(path) = source.path() {
         step.details.extend(mode_of(path));

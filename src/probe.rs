@@ -67,6 +67,8 @@ struct Coordinator {
     auth: Url,
     login: Url,
     logout: Url,
+    /// What its license and its settings are below.
+    platform: Url,
     transport: Transport,
     /// When it failed last, in milliseconds since the Unix epoch; `i64::MIN` if it works.
     failed_at_ms: AtomicI64,
@@ -126,25 +128,15 @@ impl Prober {
         } else {
             tls::client_config_for_plain_http()?
         };
-        let mut builder = reqwest::Client::builder()
+        let looker = Looker::new(platform, proxy.as_ref(), connect_max)?;
+        // No timeout of its own: `probe` puts one around the whole.
+        let client = client(proxy.as_ref(), connect_max)?
             .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            // What fails is asked again by the next probe, or of the next coordinator.
-            .retry(reqwest::retry::never())
-            .connect_timeout(connect_max)
             .pool_max_idle_per_host(platform.max_concurrent_probes)
             .pool_idle_timeout(IDLE_MAX)
-            .default_headers(extra_headers(&platform.http_headers)?);
-        let looker = Looker::new(platform, proxy.as_ref(), connect_max)?;
-        if let Some(proxy) = proxy {
-            // The cause may show the password of the URL.
-            let proxy = reqwest::Proxy::all(proxy)
-                .map_err(|_| anyhow::anyhow!("proxy_url cannot be used as a proxy"))?;
-            builder = builder.proxy(proxy);
-        }
-        // No timeout of its own: `probe` puts one around the whole.
-        let client = builder.build().context("cannot build the HTTP client")?;
+            .default_headers(extra_headers(&platform.http_headers)?)
+            .build()
+            .context("cannot build the HTTP client")?;
         Ok(Self {
             client,
             looker,
@@ -208,8 +200,7 @@ impl Prober {
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
-        let secret = self.keys.read(source, self.timeout).await;
-        let key = match secret.and_then(|it| Key::new(&it, source)) {
+        let key = match self.keys.read_key(source, self.timeout).await {
             Ok(key) => key,
             Err(failure) => return Sight::failed(failure),
         };
@@ -313,7 +304,7 @@ impl Prober {
             Meaning::Failed(failure) => (None, Err(failure)),
             Meaning::NotReported => self.ask_list(coordinator, key, now).await,
         };
-        Sight { http_status: Some(page.status), key_id, clock_skew: page.clock_skew, result }
+        Sight { key_id, ..Sight::of(&page, result) }
     }
 
     /// Looks the key up in the list of its owner's keys: its id and expiry.
@@ -374,6 +365,7 @@ impl Coordinator {
             auth: url("/api/v1/users/auth")?,
             login: url("/api/v1/users/auth/_login")?,
             logout: url("/api/v1/users/auth/_logout")?,
+            platform: url("/api/v1/platform/")?,
             transport: Transport::new(&user, via, connect_max),
             user,
             failed_at_ms: AtomicI64::new(i64::MIN),
@@ -388,6 +380,11 @@ impl Coordinator {
 }
 
 impl Sight {
+    fn of(page: &Page, result: Result<Reading, Failure>) -> Self {
+        let (http_status, clock_skew) = (Some(page.status), page.clock_skew);
+        Self { http_status, key_id: None, clock_skew, result }
+    }
+
     fn failed(failure: Failure) -> Self {
         Self { http_status: None, key_id: None, clock_skew: None, result: Err(failure) }
     }
@@ -456,6 +453,21 @@ impl Next {
             | FailureReason::Canceled => Self::Stop,
         }
     }
+}
+
+/// A client that goes to the configured URLs only, over `proxy` if there is one.
+fn client(proxy: Option<&Url>, connect_max: Duration) -> anyhow::Result<reqwest::ClientBuilder> {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        // What fails is asked again by the next probe, or of the next coordinator.
+        .retry(reqwest::retry::never())
+        .connect_timeout(connect_max);
+    let Some(proxy) = proxy else { return Ok(builder) };
+    // The cause may show the password of the URL.
+    let proxy = reqwest::Proxy::all(proxy.clone())
+        .map_err(|_| anyhow::anyhow!("proxy_url cannot be used as a proxy"))?;
+    Ok(builder.proxy(proxy))
 }
 
 fn extra_headers(configured: &[(String, String)]) -> anyhow::Result<HeaderMap> {

@@ -11,6 +11,7 @@ use x509_cert::der::Decode as _;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::observation::platform::instant;
 use crate::tls;
 
 /// How many names of a certificate are shown; one of a public site may have hundreds.
@@ -78,9 +79,6 @@ impl Certificate {
 fn facts(der: &[u8]) -> Option<Facts> {
     let certificate = x509_cert::Certificate::from_der(der).ok()?;
     let signed = certificate.tbs_certificate();
-    let instant = |time: x509_cert::time::Time| {
-        DateTime::from_timestamp(i64::try_from(time.to_unix_duration().as_secs()).ok()?, 0)
-    };
     let names = match signed.get_extension::<SubjectAltName>() {
         Ok(Some((_, SubjectAltName(names)))) => {
             // ECE writes an address twice, as a name and as an address.

@@ -3,12 +3,9 @@
 //! Secrets are known here, so they are found wherever a server repeats them; what people are called is known from the
 //! key and from the answer. Host names stay.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_PAD_INDIFFERENT, URL_SAFE_PAD_INDIFFERENT};
-
 use super::Step;
 use crate::config::{Platform, Secret};
-use crate::observation::answer::key_id_of;
+use crate::observation::answer::{decoded_key, key_id_of};
 
 /// Shorter texts are no secret, and replacing them everywhere would leave nothing to read.
 const SECRET_MIN: usize = 4;
@@ -45,7 +42,7 @@ impl Redactor {
             let key = key.expose();
             secrets.push(key.to_owned());
             if let Some((user, id)) = key_id_of(key) {
-                let decoded = decoded(key);
+                let decoded = decoded_key(key);
                 // What follows the id is the part that makes it secret.
                 let secret = decoded.as_deref().and_then(|it| it.rsplit_once(':')).map(|it| it.1);
                 secrets.extend(secret.map(str::to_owned));
@@ -106,16 +103,6 @@ fn each(step: &Step, hide: impl Fn(&str) -> String) -> Step {
         next: hide_in(&step.next),
         command: hide_in(&step.command),
     }
-}
-
-/// The text that a key is the base64 of.
-fn decoded(key: &str) -> Option<String> {
-    let encoded = key.strip_prefix("essu_").unwrap_or(key);
-    let bytes = STANDARD_PAD_INDIFFERENT
-        .decode(encoded)
-        .or_else(|_| URL_SAFE_PAD_INDIFFERENT.decode(encoded))
-        .ok()?;
-    String::from_utf8(bytes).ok()
 }
 
 /// Whether an address of e-mail stands among `bytes`, which are no text: shorter ones occur by chance.

@@ -208,7 +208,7 @@ async fn look_at_tls(
             let next = "correct `tls_config` of the platform";
             return Step::failed(Topic::Tls, format!("{error:#}"), next);
         }
-        Err(_) if http_status(address).await.is_some() => return not_tls(end, address).await,
+        Err(_) if http_status(address).await.is_some() => return plain_http(end),
         Err(_) => {
             let found = format!("no handshake within {:?}", Endpoint::CONNECT_MAX);
             let next =
@@ -222,18 +222,15 @@ async fn look_at_tls(
     let mut step = match verdict {
         Verdict::Accepted => accepted(tls, end, version),
         Verdict::Refused(why) => refused(tls, end, &coordinator.chain, &why, now),
-        Verdict::NotTls => not_tls(end, address).await,
-        Verdict::Broken(why) => {
-            if http_status(address).await.is_some() {
-                not_tls(end, address).await
-            } else {
-                Step::failed(
-                    Topic::Tls,
-                    why,
-                    "check that this port is ECE's TLS port (12443) and what stands before it",
-                )
-            }
+        Verdict::NotTls | Verdict::Broken(_) if http_status(address).await.is_some() => {
+            plain_http(end)
         }
+        Verdict::NotTls => not_tls(end, "does not speak TLS"),
+        Verdict::Broken(why) => Step::failed(
+            Topic::Tls,
+            why,
+            "check that this port is ECE's TLS port (12443) and what stands before it",
+        ),
     };
     if !coordinator.chain.is_empty() {
         step.details.push("the chain as presented:".to_owned());
@@ -265,13 +262,12 @@ fn accepted(tls: &TlsConfig, end: &Endpoint, version: Option<&str>) -> Step {
     Step::ok(Topic::Tls, found)
 }
 
-async fn not_tls(end: &Endpoint, address: Option<SocketAddr>) -> Step {
-    let at = end.authority();
-    let found = if http_status(address).await.is_some() {
-        format!("{at} speaks plain HTTP, not TLS")
-    } else {
-        format!("{at} does not speak TLS")
-    };
+fn plain_http(end: &Endpoint) -> Step {
+    not_tls(end, "speaks plain HTTP, not TLS")
+}
+
+fn not_tls(end: &Endpoint, does: &str) -> Step {
+    let found = format!("{} {does}", end.authority());
     let port = if end.port == PLAIN_PORT { "12400 is ECE's port without TLS, " } else { "" };
     let next = format!("correct the port in `urls`: {port}12443 is the TLS port of ECE's API");
     Step::failed(Topic::Tls, found, next)

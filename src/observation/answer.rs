@@ -158,17 +158,7 @@ pub fn meaning_of(answer: &Answer, sent: Sent, now: DateTime<Utc>) -> Meaning {
 /// The user and the id of a key, which are part of its secret (`base64(user:key_id:secret)`, or `key_id:secret` with
 /// no user). `None` when the secret is not of this form, which is no reason not to use it.
 pub fn key_id_of(secret: &str) -> Option<(String, String)> {
-    let secret = secret.trim();
-    if SECRET_MAX < secret.len() {
-        return None;
-    }
-    // Keys of Elastic Cloud begin with this.
-    let encoded = secret.strip_prefix("essu_").unwrap_or(secret);
-    let decoded = STANDARD_PAD_INDIFFERENT
-        .decode(encoded)
-        .or_else(|_| URL_SAFE_PAD_INDIFFERENT.decode(encoded))
-        .ok()
-        .and_then(|it| String::from_utf8(it).ok())?;
+    let decoded = decoded_key(secret)?;
     // User names may have colons, ids and secrets have none.
     let (identity, password) = decoded.rsplit_once(':')?;
     let (user, id) = identity.rsplit_once(':').unwrap_or(("", identity));
@@ -176,6 +166,21 @@ pub fn key_id_of(secret: &str) -> Option<(String, String)> {
         !id.is_empty() && id.len() <= KEY_ID_MAX && id.bytes().all(|it| it.is_ascii_graphic());
     (is_id && !password.is_empty() && !user.contains(char::is_control))
         .then(|| (user.to_owned(), id.to_owned()))
+}
+
+/// The text that a key is the base64 of.
+pub(crate) fn decoded_key(secret: &str) -> Option<String> {
+    let secret = secret.trim();
+    if SECRET_MAX < secret.len() {
+        return None;
+    }
+    // Keys of Elastic Cloud begin with this.
+    let encoded = secret.strip_prefix("essu_").unwrap_or(secret);
+    let bytes = STANDARD_PAD_INDIFFERENT
+        .decode(encoded)
+        .or_else(|_| URL_SAFE_PAD_INDIFFERENT.decode(encoded))
+        .ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 /// Looks a key up in the answer of `GET /users/auth/keys`. Without an id, a list of exactly one key means that key.

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::der::Decode;
+use x509_cert::time::Time;
 
 use super::header::{self, Expiration};
 
@@ -52,15 +53,19 @@ pub fn chain_expiry(chain: &[CertificateDer<'_>]) -> Option<DateTime<Utc>> {
 fn certificate_expiry(der: &[u8]) -> Option<DateTime<Utc>> {
     // `Raw` because odd serial numbers are no reason not to read a date.
     let certificate = CertificateInner::<Raw>::from_der(der).ok()?;
-    let not_after = certificate.tbs_certificate().validity().not_after;
-    DateTime::from_timestamp(i64::try_from(not_after.to_unix_duration().as_secs()).ok()?, 0)
+    instant(certificate.tbs_certificate().validity().not_after)
+}
+
+/// A date of a certificate.
+pub(crate) fn instant(time: Time) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(i64::try_from(time.to_unix_duration().as_secs()).ok()?, 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn instant(text: &str) -> DateTime<Utc> {
+    fn utc(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
 
@@ -83,7 +88,7 @@ mod tests {
             ("", None),
         ];
         for (body, expected) in cases {
-            assert_eq!(license_expiry(body.as_bytes()), expected.map(instant), "{body}");
+            assert_eq!(license_expiry(body.as_bytes()), expected.map(utc), "{body}");
         }
     }
 
@@ -91,7 +96,7 @@ mod tests {
     fn a_service_is_read_with_or_without_the_date_that_ece_gives() {
         let told = r#"{"user_supplied":false,"chain":[],"chain_status":
             {"expiration_date":"2027-03-04T00:00:00.000Z","first_certificate_to_expire":"CN=x"}}"#;
-        assert_eq!(service_expiry(told.as_bytes()), Some(instant("2027-03-04T00:00:00Z")));
+        assert_eq!(service_expiry(told.as_bytes()), Some(utc("2027-03-04T00:00:00Z")));
         for body in [
             r#"{"chain":null,"chain_status":null}"#,
             r#"{"chain":[null,"no certificate"],"chain_status":{"expiration_date":null}}"#,

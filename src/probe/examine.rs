@@ -15,7 +15,7 @@ use super::key::Key;
 use super::page::EXPIRATION;
 use super::reader::SecretReader;
 use super::{CONNECT_MAX, Prober, parse_proxy};
-use crate::config::SecretSource;
+use crate::config::{Secret, SecretSource};
 use crate::observation::answer::{Meaning, Sent};
 use crate::observation::header::{self, Expiration};
 use crate::observation::{Failure, FailureReason, Reading};
@@ -76,13 +76,13 @@ fn endpoint_of(url: &Url) -> anyhow::Result<Endpoint> {
     Ok(Endpoint { host, port, is_tls: url.scheme() == "https" })
 }
 
-/// Reads a key as a probe does; its id, if it is of the known form.
+/// Reads a key as a probe does.
 ///
 /// # Errors
 /// It cannot be read within `within`, or is not one key.
-pub async fn read_key(source: &SecretSource, within: Duration) -> Result<Option<String>, Failure> {
+pub async fn read_key(source: &SecretSource, within: Duration) -> Result<Secret, Failure> {
     let secret = SecretReader::default().read(source, within).await?;
-    Key::new(&secret, source).map(|it| it.id)
+    Key::new(&secret, source).map(|_| secret)
 }
 
 impl Endpoint {
@@ -142,8 +142,7 @@ impl Prober {
         now: fn() -> DateTime<Utc>,
     ) -> Result<Exchange, Failure> {
         let coordinator = &self.coordinators[index];
-        let secret = self.keys.read(source, self.timeout).await?;
-        let key = Key::new(&secret, source)?;
+        let key = self.keys.read_key(source, self.timeout).await?;
         let looked = timeout(self.timeout, async {
             let asked = now();
             let page = self.get(coordinator, &coordinator.user, &key, now).await?;

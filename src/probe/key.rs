@@ -10,7 +10,6 @@ use crate::observation::answer;
 use crate::observation::{Failure, FailureReason};
 
 /// An API key, ready to be sent.
-#[derive(Clone)]
 pub(super) struct Key {
     /// The id of the key, if it is of the known form.
     pub(super) id: Option<String>,

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
 use super::key::Key;
-use super::{Coordinator, Prober, Sight, failure};
+use super::{Coordinator, Prober, Question, Sight, client, failure};
 use crate::config::{BorrowedKey, Certificate, CredentialKind, Platform, TlsService};
 use crate::observation::answer::Meaning;
 use crate::observation::{Failure, FailureReason, Reading, platform as read};
@@ -49,20 +49,9 @@ impl Looker {
             return Ok(None);
         }
         let proxy_host = proxy.filter(|it| it.scheme() == "https").and_then(reqwest::Url::host_str);
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config_that_looks(&platform.tls, proxy_host)?)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            .connect_timeout(connect_max);
-        if let Some(proxy) = proxy {
-            // The cause may show the password of the URL.
-            let proxy = reqwest::Proxy::all(proxy.clone())
-                .map_err(|_| anyhow::anyhow!("proxy_url cannot be used as a proxy"))?;
-            builder = builder.proxy(proxy);
-        }
-        let client = builder.build().context("cannot build the client that looks")?;
-        Ok(Some(Self(client)))
+        let tls = tls::client_config_that_looks(&platform.tls, proxy_host)?;
+        let client = client(proxy, connect_max)?.tls_backend_preconfigured(tls).build();
+        Ok(Some(Self(client.context("cannot build the client that looks")?)))
     }
 
     async fn chain_expiry(&self, coordinator: &Coordinator) -> Result<DateTime<Utc>, Failure> {
@@ -96,21 +85,22 @@ impl Prober {
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
+        let Some(looker) = &self.looker else {
+            let message = "This platform is not set up to look at certificates.".to_owned();
+            return Sight::failed(failure(FailureReason::Canceled, message));
+        };
         let mut earliest: Option<DateTime<Utc>> = None;
-        let mut failed: Vec<Failure> = Vec::new();
+        let mut first_failure = None;
         for (asked, coordinator) in self.coordinators.iter().enumerate() {
             let left = u32::try_from(self.coordinators.len() - asked).unwrap_or(u32::MAX);
             let share = self.left(started, now()) / left;
-            let Some(looker) = &self.looker else { continue };
             let seen = timeout(share, looker.chain_expiry(coordinator)).await;
             match seen.unwrap_or_else(|_| Err(coordinator.transport.no_answer_within(share))) {
                 Ok(at) => earliest = Some(earliest.map_or(at, |it| it.min(at))),
-                Err(failure) => failed.push(failure),
+                Err(failure) => drop(first_failure.get_or_insert(failure)),
             }
         }
-        let first_failure = failed.into_iter().next();
         let result = match (earliest, first_failure) {
-            (Some(at), None) => Ok(Reading::ExpiresAt(at)),
             (Some(at), Some(one)) => {
                 let message = format!(
                     "Not all coordinators show their certificate; that of the others expires {}. {}",
@@ -120,10 +110,7 @@ impl Prober {
                 Err(failure(FailureReason::HeaderMissing, message))
             }
             (None, Some(one)) => Err(one),
-            (None, None) => Err(failure(
-                FailureReason::Canceled,
-                "This platform is not set up to look at certificates.".to_owned(),
-            )),
+            (earliest, None) => Ok(Reading::ExpiresAt(earliest.expect("`new` requires a URL"))),
         };
         Sight { http_status: None, key_id: None, clock_skew: None, result }
     }
@@ -136,13 +123,12 @@ impl Prober {
         started: DateTime<Utc>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
-        let secret = self.keys.read(&borrowed.source, self.timeout).await;
-        let key = match secret.and_then(|it| Key::new(&it, &borrowed.source)) {
+        let key = match self.keys.read_key(&borrowed.source, self.timeout).await {
             Ok(key) => key,
             Err(failure) => return Sight::failed(failure),
         };
         let borrowed = Borrowed { key: &key, credential: &borrowed.credential };
-        self.ask_in_turn(super::Question::Platform(subject, borrowed), started, now).await
+        self.ask_in_turn(Question::Platform(subject, borrowed), started, now).await
     }
 
     /// Asks one coordinator for the license or a service's certificates.
@@ -159,24 +145,22 @@ impl Prober {
                 format!("configuration/security/tls/{}", service.label())
             }
         };
-        let mut url = coordinator.user.clone();
-        // The base may have a path of its own, before a gateway.
-        let base = url.path().trim_end_matches("user").to_owned();
-        url.set_path(&format!("{base}platform/{path}"));
+        let url = coordinator.platform.join(&path).expect("a path of ours is one");
         let page = match self.get(coordinator, &url, key, now).await {
             Ok(page) => page,
             Err(failure) => return Sight::failed(failure),
         };
-        let expiry = match subject {
-            Subject::License => read::license_expiry(&page.body),
-            Subject::Service(_) => read::service_expiry(&page.body),
-        };
         let result = match page.meaning_without_expiry(now()) {
             Meaning::Told(reading) => Ok(reading),
-            Meaning::NotReported => expiry.map(Reading::ExpiresAt).ok_or_else(|| no_date(subject)),
+            Meaning::NotReported => match subject {
+                Subject::License => read::license_expiry(&page.body),
+                Subject::Service(_) => read::service_expiry(&page.body),
+            }
+            .map(Reading::ExpiresAt)
+            .ok_or_else(|| no_date(subject)),
             Meaning::Failed(it) => Err(in_words(it, subject, credential, &page.body)),
         };
-        Sight { http_status: Some(page.status), key_id: None, clock_skew: page.clock_skew, result }
+        Sight::of(&page, result)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::key::unreadable;
+use super::key::{Key, unreadable};
 use crate::config::{Secret, SecretSource};
 use crate::observation::Failure;
 
@@ -92,6 +92,15 @@ impl SecretReader {
             "The secret was not read from {source} within {within:?}; check the disk that it lies on. The other credentials \
              are probed meanwhile."
         )))
+    }
+
+    /// Reads an API key, or gives up after about `within`.
+    pub(super) async fn read_key(
+        &self,
+        source: &SecretSource,
+        within: Duration,
+    ) -> Result<Key, Failure> {
+        Key::new(&self.read(source, within).await?, source)
     }
 
     /// Puts a file into the queue; says which thread reads, and how long to wait for it.

@@ -160,7 +160,7 @@ impl Prober {
                 .ok_or_else(end_not_told),
             Meaning::Failed(failure) => Err(failure),
         };
-        Sight { http_status: Some(page.status), key_id: None, clock_skew: page.clock_skew, result }
+        Sight::of(&page, result)
     }
 
     /// Logs in once, and out again.
@@ -221,7 +221,7 @@ impl Prober {
             },
             Meaning::Failed(failure) => Err(failure),
         };
-        Sight { http_status: Some(page.status), key_id: None, clock_skew: page.clock_skew, result }
+        Sight::of(&page, result)
     }
 
     async fn log_out(&self, coordinator: &Coordinator, token: &Secret, now: fn() -> DateTime<Utc>) {
