@@ -236,17 +236,25 @@ pub enum FollowUp {
 }
 
 impl CredentialKind {
+    /// The label of an API key.
+    pub const API_KEY: &'static str = "api_key";
+    /// The label of a bearer token.
+    pub const BEARER_TOKEN: &'static str = "bearer_token";
     /// The label of a login, whose expiry is not a thing to know.
     pub const LOGIN: &'static str = "login";
+    /// The label of the license.
+    pub const LICENSE: &'static str = "license";
+    /// The label of a certificate.
+    pub const CERTIFICATE: &'static str = "certificate";
 
     /// The label value: `api_key`, `bearer_token`, `login`, `license`, `certificate`.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::ApiKey(_) => "api_key",
-            Self::BearerToken(_) => "bearer_token",
+            Self::ApiKey(_) => Self::API_KEY,
+            Self::BearerToken(_) => Self::BEARER_TOKEN,
             Self::Login { .. } => Self::LOGIN,
-            Self::License(_) => "license",
-            Self::Certificate(_) => "certificate",
+            Self::License(_) => Self::LICENSE,
+            Self::Certificate(_) => Self::CERTIFICATE,
         }
     }
 

@@ -84,24 +84,21 @@ pub(super) fn secret_file(
     item: &Item<'_>,
     kind: SecretKind,
 ) -> Option<SecretSource> {
-    let path = reader.path_of(item)?;
-    if readable_by_all(&path) {
-        reader.open_secrets.push(path.clone());
-    }
-    secret_of(reader, item, SecretSource::File(path), kind)
+    secret_in(reader, item, SecretSource::File, kind)
 }
 
-/// The API key in the file that `item` names, in the form of another program.
+/// The secret in the file that `item` names, which has the given form.
 pub(super) fn secret_in(
     reader: &mut Reader,
     item: &Item<'_>,
     form: fn(PathBuf) -> SecretSource,
+    kind: SecretKind,
 ) -> Option<SecretSource> {
     let path = reader.path_of(item)?;
     if readable_by_all(&path) {
         reader.open_secrets.push(path.clone());
     }
-    secret_of(reader, item, form(path), SecretKind::ApiKey)
+    secret_of(reader, item, form(path), kind)
 }
 
 fn secret_env(reader: &mut Reader, item: &Item<'_>, kind: SecretKind) -> Option<SecretSource> {
@@ -121,11 +118,9 @@ fn secret_of(
     source: SecretSource,
     kind: SecretKind,
 ) -> Option<SecretSource> {
-    let hint = match &source {
-        SecretSource::File(_) | SecretSource::Csv(_) | SecretSource::Ecctl(_) => {
-            "relative paths begin at the folder of the configuration file"
-        }
-        SecretSource::Env(_) => "set it in the environment of the service",
+    let hint = match source.path() {
+        Some(_) => "relative paths begin at the folder of the configuration file",
+        None => "set it in the environment of the service",
     };
     let secret = match read(reader, &source) {
         Ok(secret) => secret,

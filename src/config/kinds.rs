@@ -50,12 +50,12 @@ pub(super) fn kind(
         }
         [key @ "api_key_csv_file"] => {
             let item = fields.get(key)?;
-            let source = check::secret_in(reader, &item, SecretSource::Csv)?;
+            let source = check::secret_in(reader, &item, SecretSource::Csv, SecretKind::ApiKey)?;
             Some(CredentialKind::ApiKey(source))
         }
         [key] => {
             let item = fields.get(key)?;
-            let source = check::secret_in(reader, &item, SecretSource::Ecctl)?;
+            let source = check::secret_in(reader, &item, SecretSource::Ecctl, SecretKind::ApiKey)?;
             warn_of_host(reader, &item.path, &source, urls);
             Some(CredentialKind::ApiKey(source))
         }

@@ -9,6 +9,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use super::family::{self, Value};
+use crate::config::CredentialKind;
 use crate::observation::FailureReason;
 use crate::observation::Reading;
 use crate::status::{CredentialStatus, Snapshot};
@@ -56,12 +57,12 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -
 
     for (kind, name, help) in [
         (
-            "certificate",
+            CredentialKind::CERTIFICATE,
             "ece_platform_certificate_expiry_timestamp",
             "Unix time at which the first of the watched certificates of the platform expires",
         ),
         (
-            "license",
+            CredentialKind::LICENSE,
             "ece_platform_license_expiry_timestamp",
             "Unix time at which the license of the platform expires",
         ),

@@ -15,6 +15,7 @@ use super::Origin;
 use super::advice;
 use super::text::{self, Thing, Topic, instant, phrase, plain, span};
 use crate::alert::{AlertName, Reason, Status};
+use crate::config::CredentialKind;
 use crate::delivery::{Notice, NoticeCredential};
 
 /// The most notices of a group that get a section; all of them stand in the list above. Keeps a mail below 100 kB.
@@ -229,9 +230,9 @@ fn section(notice: &Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -
     let (headline, facts) = match &notice.credential {
         Some(credential) => {
             let kind = match credential.kind.as_str() {
-                "api_key" => "API key".to_owned(),
-                "bearer_token" => "Bearer token".to_owned(),
-                "login" => "Login".to_owned(),
+                CredentialKind::API_KEY => "API key".to_owned(),
+                CredentialKind::BEARER_TOKEN => "Bearer token".to_owned(),
+                CredentialKind::LOGIN => "Login".to_owned(),
                 kind => phrase(kind),
             };
             let name = plain(&credential.name);

@@ -9,8 +9,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::{AlertName, Reason, Status};
-use crate::config::CredentialKind;
-use crate::config::Severity;
+use crate::config::{CredentialKind, Severity};
 use crate::delivery::{Notice, NoticeCredential};
 
 /// The most characters of a server's answer that are shown: enough for any real error, too little to flood a log.
@@ -86,13 +85,13 @@ impl<'a> Thing<'a> {
     /// What `credential` is.
     pub fn of(credential: &'a NoticeCredential) -> Self {
         match credential.kind.as_str() {
-            "license" => Self::License,
-            "certificate" => {
+            CredentialKind::LICENSE => Self::License,
+            CredentialKind::CERTIFICATE => {
                 let name = credential.name.as_str();
                 Self::Certificate(name.strip_prefix("certificate-").unwrap_or(name))
             }
-            "bearer_token" => Self::Credential(Kind::Token),
-            "login" => Self::Credential(Kind::Login),
+            CredentialKind::BEARER_TOKEN => Self::Credential(Kind::Token),
+            CredentialKind::LOGIN => Self::Credential(Kind::Login),
             _ => Self::Credential(Kind::Key),
         }
     }
