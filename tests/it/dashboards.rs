@@ -5,12 +5,13 @@ mod live;
 mod model;
 mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
 
 use self::model::{FILES, dashboard, dashboards, expressions, panels, text_of, variables};
+use crate::metrics::{exposed, families};
 use crate::promql;
 use crate::world::run;
 
@@ -125,7 +126,7 @@ fn every_metric_of_the_program_is_shown_somewhere() {
         .map(|(metric, _)| metric)
         .collect();
     let elsewhere: BTreeSet<&str> = USED_ELSEWHERE.iter().map(|it| it.0).collect();
-    for family in families() {
+    for family in families().into_keys() {
         // A histogram is shown by its buckets.
         let shown = used.contains(&family) || used.contains(&format!("{family}_bucket"));
         let excused = elsewhere.contains(family.as_str());
@@ -149,51 +150,6 @@ fn every_reason_of_a_failure_has_words_on_the_overview() {
     for (label, word) in words {
         assert!(word["text"].as_str().unwrap().starts_with(&format!("{label}: ")), "{word}");
     }
-}
-
-/// The label names of each metric, as the program exposes them; those of the process are of another place.
-fn exposed() -> BTreeMap<String, BTreeSet<String>> {
-    let mut exposed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in golden().lines().filter(|it| !it.starts_with('#')) {
-        let name = line.split(['{', ' ']).next().unwrap();
-        let labels = promql::metrics_of(line).remove(0).1;
-        exposed.entry(name.to_owned()).or_default().extend(labels);
-    }
-    for name in of_process() {
-        exposed.entry(name).or_default();
-    }
-    exposed
-}
-
-/// The families that the program exposes.
-fn families() -> BTreeSet<String> {
-    let golden = golden();
-    let names = golden.lines().filter_map(|it| it.strip_prefix("# TYPE ")?.split(' ').next());
-    names.map(str::to_owned).chain(of_process()).collect()
-}
-
-fn golden() -> String {
-    fs::read_to_string(model::root().join("tests/it/golden/metrics.prom")).unwrap()
-}
-
-/// The golden exposition leaves out the metrics of the process, which differ from run to run; these do not.
-fn of_process() -> impl Iterator<Item = String> {
-    use ece_expiry_exporter::metrics::{Format, Telemetry, render};
-    let now = ece_expiry_exporter::time::now();
-    let text = render(
-        &ece_expiry_exporter::status::Snapshot::default(),
-        &Telemetry::new(now),
-        now,
-        Format::Text,
-    );
-    let names: Vec<String> = text
-        .unwrap()
-        .lines()
-        .filter_map(|it| Some(it.strip_prefix("# TYPE ")?.split(' ').next()?.to_owned()))
-        .filter(|it| it.starts_with("process_"))
-        .collect();
-    assert!(5 < names.len(), "{names:?}");
-    names.into_iter()
 }
 
 // ---- planted faults: a rule that cannot fail is no rule ----

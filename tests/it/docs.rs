@@ -1,18 +1,12 @@
 //! The documentation says what the code does: the parts of it that can be compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::time::Duration;
 
 use ece_expiry_exporter::alert::AlertName;
-use ece_expiry_exporter::config::{CredentialId, Policy, Repeat, Severity, Step};
-use ece_expiry_exporter::delivery::{Integration, Target};
-use ece_expiry_exporter::metrics::{self, Format, Telemetry};
-use ece_expiry_exporter::observation::{FailureReason, Reading};
-use ece_expiry_exporter::status::{CredentialStatus, PlatformStatus, Snapshot};
+use ece_expiry_exporter::observation::FailureReason;
 
 const PAGES: [&str; 10] = [
     "README.md",
@@ -132,62 +126,6 @@ fn the_architecture_lists_the_modules_in_their_order() {
     assert_eq!(listed, modules);
     let lines = read("ARCHITECTURE.md").lines().count();
     assert!(lines <= 120, "ARCHITECTURE.md has {lines} lines; nobody reads more than 120");
-}
-
-/// Every family: one credential that fails, one platform, one receiver with mail.
-pub fn exposition() -> String {
-    let now = ece_expiry_exporter::time::now();
-    let telemetry = Telemetry::new(now);
-    let target = Target {
-        receiver: "ops".into(),
-        integration: Integration::Email,
-        index: 0,
-        recipient: "ops@example.org".to_owned(),
-    };
-    telemetry.register_targets([(target.receiver.clone(), target.integration)]);
-    telemetry.config_loaded(now);
-    telemetry.set_external_url("http://localhost:10365");
-    telemetry.state_written(now);
-    telemetry.notification_delivered(&target, now, Duration::from_secs(1));
-    let policy = Policy {
-        steps: vec![Step { before: Duration::from_secs(60), severity: Severity::Info }],
-        never_expires: None,
-        failures_before_alert: 1,
-        repeat: Repeat::default(),
-    };
-    let credential = CredentialStatus {
-        id: CredentialId { platform: "prod".into(), name: "terraform".into() },
-        kind: "api_key",
-        team: None,
-        labels: BTreeMap::new(),
-        used_by: Vec::new(),
-        renewal_note: None,
-        policy: Arc::new(policy),
-        key_id: None,
-        reading: Some(Reading::ExpiresAt(now)),
-        observed_at: Some(now),
-        last_run: Some(now),
-        last_success: None,
-        next_run: Some(now),
-        interval: Duration::from_secs(60),
-        took: Duration::ZERO,
-        http_status: None,
-        failure: Some((FailureReason::Dns, "no such name".to_owned())),
-        probes_total: 1,
-        probe_failures_total: 1,
-        alerts: Vec::new(),
-    };
-    let platform = PlatformStatus {
-        name: "prod".into(),
-        urls: vec!["https://ece.example.org:12443".to_owned()],
-        credentials: 1,
-        clock_skew_seconds: Some(0.0),
-        failures: BTreeMap::from([(FailureReason::Dns, 1)]),
-        alerts: Vec::new(),
-    };
-    let snapshot =
-        Snapshot { credentials: vec![Arc::new(credential)], platforms: vec![Arc::new(platform)] };
-    metrics::render(&snapshot, &telemetry, now, Format::Text).unwrap()
 }
 
 fn program() -> Command {

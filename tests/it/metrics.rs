@@ -17,6 +17,9 @@ use expect_test::expect_file;
 use crate::promql::metrics_of;
 use crate::world::{PROMTOOL_LINT, promtool};
 
+/// A label of the configuration.
+const FREE_LABEL: &str = "tier";
+
 /// 2026-11-24 05:00:00 UTC.
 pub fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_795_496_400, 0).unwrap()
@@ -118,7 +121,7 @@ fn small() -> Snapshot {
         "ECE refuses the key; create a new one",
     );
     expired.labels = BTreeMap::from([
-        ("tier".to_owned(), "1".to_owned()),
+        (FREE_LABEL.to_owned(), "1".to_owned()),
         ("team".to_owned(), "stolen".to_owned()),
         ("not-a-label".to_owned(), "x".to_owned()),
     ]);
@@ -183,16 +186,49 @@ fn busy() -> Telemetry {
     telemetry
 }
 
+/// Everything that the program exposes.
+fn exposition() -> String {
+    render(&small(), &busy(), now(), Format::Text).unwrap()
+}
+
 /// Every metric that is exposed, with the names of its labels.
 pub fn exposed() -> BTreeMap<String, BTreeSet<String>> {
-    let text = render(&small(), &busy(), now(), Format::Text).unwrap();
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for line in text.lines().filter(|it| !it.starts_with('#')) {
+    for line in exposition().lines().filter(|it| !it.starts_with('#')) {
         for (name, labels) in metrics_of(line.rsplit_once(' ').unwrap().0) {
             found.entry(name).or_default().extend(labels);
         }
     }
     found
+}
+
+/// What the program says of a metric, which may have series of several names.
+#[derive(Default)]
+pub struct Family {
+    pub help: String,
+    pub kind: String,
+    /// Those of the program, without the free ones of the configuration.
+    pub labels: BTreeSet<String>,
+}
+
+/// Every metric that is exposed, as the program describes it.
+pub fn families() -> BTreeMap<String, Family> {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut name = String::new();
+    for line in exposition().lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (of, help) = rest.split_once(' ').unwrap();
+            of.clone_into(&mut name);
+            help.clone_into(&mut families.entry(name.clone()).or_default().help);
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            rest.split(' ').nth(1).unwrap().clone_into(&mut families.get_mut(&name).unwrap().kind);
+        } else if let Some((series, _)) = line.rsplit_once(' ') {
+            let labels = metrics_of(series).into_iter().flat_map(|(_, labels)| labels);
+            let labels = labels.filter(|it| it != "le" && it != FREE_LABEL);
+            families.get_mut(&name).unwrap().labels.extend(labels);
+        }
+    }
+    families
 }
 
 /// Without what differs from run to run and from release to release.
@@ -208,8 +244,7 @@ fn stable(exposition: &str) -> String {
 fn both_formats_are_as_documented() {
     let openmetrics = render(&small(), &busy(), now(), Format::OpenMetrics).unwrap();
     expect_file!["golden/metrics.openmetrics.txt"].assert_eq(&stable(&openmetrics));
-    let text = render(&small(), &busy(), now(), Format::Text).unwrap();
-    expect_file!["golden/metrics.prom"].assert_eq(&stable(&text));
+    expect_file!["golden/metrics.prom"].assert_eq(&stable(&exposition()));
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! The reference of the metrics, `docs/metrics.md`: names, types, labels and meanings from the program, and beside each
 //! when it is there and what to ask with it. `UPDATE_EXPECT=1 cargo test` writes it anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 
 use expect_test::expect_file;
 
-use crate::docs::exposition;
+use crate::metrics::{Family, families};
 
 const ALWAYS: &str = "always";
 const EACH: &str = "for each configured credential";
@@ -260,35 +260,6 @@ const PARTS: [Part; 5] = [
         ],
     ),
 ];
-
-/// What the exposition says of a metric.
-#[derive(Default)]
-struct Family {
-    help: String,
-    kind: String,
-    labels: BTreeSet<String>,
-}
-
-fn families() -> BTreeMap<String, Family> {
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    let mut name = String::new();
-    for line in exposition().lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (of, help) = rest.split_once(' ').unwrap();
-            of.clone_into(&mut name);
-            help.clone_into(&mut families.entry(name.clone()).or_default().help);
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            rest.split(' ').nth(1).unwrap().clone_into(&mut families.get_mut(&name).unwrap().kind);
-        } else if let Some((_, labels)) = line.split_once('{') {
-            // No value of this exposition holds a comma or an equals sign.
-            let labels = labels.split('}').next().unwrap().split(',');
-            let names = labels.map(|it| it.split('=').next().unwrap().to_owned());
-            let names = names.filter(|it| it != "le");
-            families.get_mut(&name).unwrap().labels.extend(names);
-        }
-    }
-    families
-}
 
 #[test]
 fn the_reference_of_the_metrics_is_what_the_program_exposes() {
