@@ -19,6 +19,7 @@ mod receivers;
 mod decode;
 mod print;
 mod source;
+mod inventory;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::inventory::{Filter, Inventory, InventoryScope, Pattern};
 pub use self::problems::{ConfigErrors, Problem};
 pub use self::schema::schema;
 pub use self::secret::{Secret, SecretError, SecretSource};
@@ -83,7 +85,7 @@ pub struct Platform {
     pub max_concurrent_probes: usize,
     /// Extra request headers, for gateways in front of ECE.
     pub http_headers: Vec<(String, String)>,
-    /// The watched credentials, in the order of the file, and behind them what `license` and `certificates` watch. Names
+    /// The watched credentials, in the order of the file, and behind them what `license`, `certificates` and `inventory` watch. Names
     /// are unique within the platform.
     pub credentials: Vec<Arc<Credential>>,
     /// Failures in a row before the platform counts as unreachable.
@@ -173,6 +175,8 @@ pub enum CredentialKind {
     License(BorrowedKey),
     /// Certificates of the platform.
     Certificate(Certificate),
+    /// The list of the keys of the platform.
+    Inventory(Arc<Inventory>),
 }
 
 /// The key of a credential, with which something else than that credential is read.
@@ -246,8 +250,10 @@ impl CredentialKind {
     pub const LICENSE: &'static str = "license";
     /// The label of a certificate.
     pub const CERTIFICATE: &'static str = "certificate";
+    /// The label of a list of keys, which has no expiry of its own.
+    pub const INVENTORY: &'static str = "inventory";
 
-    /// The label value: `api_key`, `bearer_token`, `login`, `license`, `certificate`.
+    /// The label value: `api_key`, `bearer_token`, `login`, `license`, `certificate`, `inventory`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => Self::API_KEY,
@@ -255,15 +261,18 @@ impl CredentialKind {
             Self::Login { .. } => Self::LOGIN,
             Self::License(_) => Self::LICENSE,
             Self::Certificate(_) => Self::CERTIFICATE,
+            Self::Inventory(_) => Self::INVENTORY,
         }
     }
 
     /// How a probe of it is followed up.
     pub fn follow_up(&self) -> FollowUp {
         match self {
-            Self::ApiKey(_) | Self::BearerToken(_) | Self::License(_) | Self::Certificate(_) => {
-                FollowUp::Soon
-            }
+            Self::ApiKey(_)
+            | Self::BearerToken(_)
+            | Self::License(_)
+            | Self::Certificate(_)
+            | Self::Inventory(_) => FollowUp::Soon,
             Self::Login { .. } => FollowUp::BySchedule,
         }
     }

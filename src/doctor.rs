@@ -332,7 +332,8 @@ fn key_source(kind: &CredentialKind) -> Option<&SecretSource> {
         CredentialKind::BearerToken(_)
         | CredentialKind::Login { .. }
         | CredentialKind::License(_)
-        | CredentialKind::Certificate(_) => None,
+        | CredentialKind::Certificate(_)
+        | CredentialKind::Inventory(_) => None,
     }
 }
 

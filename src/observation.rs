@@ -4,13 +4,19 @@
 //! the meaning of a whole answer (status, codes, bodies) in `answer`.
 
 pub mod answer;
+pub mod elements;
 pub mod header;
+pub mod listing;
 pub mod platform;
+pub mod rights;
 pub mod session;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+
+use self::listing::Listing;
 
 /// What one probe showed.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +33,8 @@ pub struct Observation {
     pub clock_skew: Option<TimeDelta>,
     /// What the probe says about the expiry, or why it does not.
     pub result: Result<Reading, Failure>,
+    /// The keys that were listed, when the probe was to list keys and did.
+    pub listing: Option<Arc<Listing>>,
 }
 
 /// What a response says about the expiry.

@@ -2,13 +2,15 @@
 //!
 //! A probe is `GET /api/v1/user` with the key itself, because ECE tells the expiry in a header of every answer to it.
 //! Where the header is missing (a key that never expires, or something between that strips it), ECE's list of the
-//! owner's keys is asked. Tokens and logins are in `session`, the license and the certificates in `platform`. What an
+//! owner's keys is asked. Tokens and logins are in `session`, the license and the certificates in `platform`, lists of keys in
+//! `inventory`. What an
 //! answer means is decided by `observation`; when to probe, how many at a time, and what follows from it, is the
 //! monitor's business.
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
 mod examine;
+mod inventory;
 mod key;
 mod page;
 mod reader;
@@ -16,6 +18,7 @@ mod platform;
 mod session;
 mod transport;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -32,8 +35,11 @@ use self::platform::{Borrowed, Looker, Subject};
 use self::reader::SecretReader;
 use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
-use crate::config::{Certificate, Credential, CredentialKind, Platform, SecretSource};
+use crate::config::{
+    Certificate, Credential, CredentialKind, Inventory, Platform, SecretSource,
+};
 use crate::observation::answer::{self, KeyListing, Meaning, Sent};
+use crate::observation::listing::Listing;
 use crate::observation::{Failure, FailureReason, Observation, Reading};
 use crate::time::to_ms;
 use crate::tls;
@@ -64,6 +70,7 @@ pub struct Prober {
 struct Coordinator {
     user: Url,
     keys: Url,
+    all_keys: Url,
     auth: Url,
     login: Url,
     logout: Url,
@@ -80,6 +87,7 @@ struct Sight {
     key_id: Option<String>,
     clock_skew: Option<TimeDelta>,
     result: Result<Reading, Failure>,
+    listing: Option<Arc<Listing>>,
 }
 
 /// What a coordinator is asked.
@@ -93,6 +101,8 @@ enum Question<'a> {
     Login(&'a Login),
     /// When something of the platform expires, asked with a key.
     Platform(Subject, Borrowed<'a>),
+    /// Which keys there are, asked with a key.
+    List(&'a Inventory, Borrowed<'a>),
 }
 
 /// What a failure says about asking the next coordinator.
@@ -150,12 +160,15 @@ impl Prober {
     /// Asks when `credential` expires. Ends within the timeout, and always with an observation; `now` reads the clock.
     pub async fn probe(&self, credential: &Credential, now: fn() -> DateTime<Utc>) -> Observation {
         let started = now();
-        let sight = timeout(self.timeout + DEADLINE_GRACE, self.look(credential, started, now))
+        let deadline = match &credential.kind {
+            CredentialKind::Inventory(inventory) => inventory.timeout,
+            _ => self.timeout,
+        };
+        let sight = timeout(deadline + DEADLINE_GRACE, self.look(credential, started, now))
             .await
             .unwrap_or_else(|_| {
                 let message = format!(
-                    "The probe did not end within {:?}; check that this machine is not overloaded.",
-                    self.timeout
+                    "The probe did not end within {deadline:?}; check that this machine is not overloaded."
                 );
                 Sight::failed(failure(FailureReason::Timeout, message))
             });
@@ -167,6 +180,7 @@ impl Prober {
             key_id: sight.key_id,
             clock_skew: sight.clock_skew,
             result: sight.result,
+            listing: sight.listing,
         }
     }
 
@@ -190,6 +204,9 @@ impl Prober {
             }
             CredentialKind::Certificate(Certificate::Endpoint) => {
                 self.look_at_endpoint(started, now).await
+            }
+            CredentialKind::Inventory(inventory) => {
+                self.look_at_list(inventory, started, now).await
             }
         }
     }
@@ -221,7 +238,8 @@ impl Prober {
         let mut best: Option<Sight> = None;
         let mut failed = Vec::new();
         for (asked, coordinator) in order.iter().enumerate() {
-            let share = self.left(started, now()) / question.shares(order.len() - asked);
+            let left = question.deadline(self.timeout).saturating_sub(passed(started, now()));
+            let share = left / question.shares(order.len() - asked);
             let answer = timeout(share, self.put(coordinator, question, now)).await;
             let in_time = answer.is_ok();
             let sight = answer
@@ -264,12 +282,6 @@ impl Prober {
         order
     }
 
-    /// What is left of the deadline; all of it if the clock jumped back.
-    fn left(&self, started: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
-        let passed = (now - started).to_std().unwrap_or_default();
-        self.timeout.saturating_sub(passed)
-    }
-
     async fn put(
         &self,
         coordinator: &Coordinator,
@@ -282,6 +294,9 @@ impl Prober {
             Question::Login(login) => self.log_in(coordinator, login, now).await,
             Question::Platform(subject, key) => {
                 self.ask_platform(coordinator, subject, key, now).await
+            }
+            Question::List(inventory, key) => {
+                self.ask_for_list(coordinator, inventory, key, now).await
             }
         }
     }
@@ -362,6 +377,7 @@ impl Coordinator {
         let user = url("/api/v1/user")?;
         Ok(Self {
             keys: url("/api/v1/users/auth/keys")?,
+            all_keys: url("/api/v1/users/auth/keys/_all")?,
             auth: url("/api/v1/users/auth")?,
             login: url("/api/v1/users/auth/_login")?,
             logout: url("/api/v1/users/auth/_logout")?,
@@ -382,11 +398,12 @@ impl Coordinator {
 impl Sight {
     fn of(page: &Page, result: Result<Reading, Failure>) -> Self {
         let (http_status, clock_skew) = (Some(page.status), page.clock_skew);
-        Self { http_status, key_id: None, clock_skew, result }
+        Self { http_status, key_id: None, clock_skew, result, listing: None }
     }
 
     fn failed(failure: Failure) -> Self {
-        Self { http_status: None, key_id: None, clock_skew: None, result: Err(failure) }
+        let result = Err(failure);
+        Self { http_status: None, key_id: None, clock_skew: None, result, listing: None }
     }
 
     /// How much it tells: an expiry, an answer of ECE, an answer, nothing.
@@ -400,11 +417,19 @@ impl Sight {
 }
 
 impl Question<'_> {
+    /// How long it may take, when a probe may take `usual`.
+    fn deadline(self, usual: Duration) -> Duration {
+        match self {
+            Self::List(inventory, _) => inventory.timeout,
+            Self::Key(_) | Self::Token(_) | Self::Login(_) | Self::Platform(..) => usual,
+        }
+    }
+
     /// Into how many parts the time left is divided while so many coordinators are left. A login is not cut short:
     /// nobody else may be asked after it.
     fn shares(self, coordinators: usize) -> u32 {
         match self {
-            Self::Key(_) | Self::Token(_) | Self::Platform(..) => {
+            Self::Key(_) | Self::Token(_) | Self::Platform(..) | Self::List(..) => {
                 u32::try_from(coordinators).unwrap_or(u32::MAX)
             }
             Self::Login(_) => 1,
@@ -415,7 +440,7 @@ impl Question<'_> {
     /// Without a connection it has not; a timeout before the time was up is one of connecting.
     fn is_settled_by(self, reason: Option<FailureReason>, in_time: bool) -> bool {
         match (self, reason) {
-            (Self::Key(_) | Self::Token(_) | Self::Platform(..), _) => false,
+            (Self::Key(_) | Self::Token(_) | Self::Platform(..) | Self::List(..), _) => false,
             (
                 Self::Login(_),
                 Some(
@@ -453,6 +478,11 @@ impl Next {
             | FailureReason::Canceled => Self::Stop,
         }
     }
+}
+
+/// How long ago `started` is; nothing if the clock jumped back.
+fn passed(started: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - started).to_std().unwrap_or_default()
 }
 
 /// A client that goes to the configured URLs only, over `proxy` if there is one.

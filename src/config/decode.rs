@@ -2,6 +2,7 @@
 //!
 //! Receivers are in `receivers.rs`, policies in `policies.rs`; files and secrets are looked at in `check.rs`.
 
+mod inventory;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,7 +163,7 @@ fn platform(
     for fields in reader.many(fields, "credentials").unwrap_or_default() {
         credentials.extend(credential(reader, &fields, known, &mut names).map(Arc::new));
     }
-    watched::license_and_certificates(reader, fields, known, &mut credentials);
+    watched::beside_credentials(reader, fields, known, &mut credentials);
     if inherited.receivers.is_empty() {
         // The platform concerns everybody who is told about one of its credentials.
         let all: BTreeSet<_> =

@@ -3,8 +3,10 @@
 //! These tables are the one source. The reader refuses what is not in them and takes defaults from them, and
 //! `schema.rs` writes the JSON Schema from them, so neither can know a key that the other does not.
 
+mod inventory;
 mod watched;
 
+pub(super) use self::inventory::INVENTORY;
 use self::watched::{CERTIFICATES, LICENSE};
 
 /// The keys of one map.
@@ -113,7 +115,7 @@ pub(super) static ROOT: Table = Table {
         ("mute_time_intervals", LATER),
         ("digest", LATER),
         ("heartbeat", LATER),
-        ("inventory", LATER),
+        ("inventory", "it belongs to a platform: platforms[].inventory"),
         ("credentials", "credentials belong to a platform: platforms[].credentials"),
     ],
 };
@@ -195,6 +197,7 @@ static PLATFORM: Table = Table {
         Field::required("credentials", Kind::Many(&CREDENTIAL), "The watched credentials."),
         Field::new("license", Kind::One(&LICENSE), LICENSE.doc),
         Field::new("certificates", Kind::One(&CERTIFICATES), CERTIFICATES.doc),
+        Field::new("inventory", Kind::One(&INVENTORY), INVENTORY.doc),
     ],
     instead: &[
         ("url", "use `urls: [https://…]`"),

@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use super::{
-    Certificate, Config, Credential, CredentialKind, EmailConfig, Platform, Policy, Receiver,
+    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory, Platform, Policy, Receiver,
     SecretSource, Severity, SmtpEncryption, Step, TlsConfig, TlsVerify, WebhookConfig,
 };
 use crate::schedule::{Schedule, format_duration};
@@ -141,7 +141,10 @@ fn platform(page: &mut Page, it: &Platform) {
     policy(page, &it.policy);
     page.texts("receivers", &it.receivers);
     let is_own = |credential: &&std::sync::Arc<Credential>| {
-        !matches!(credential.kind, CredentialKind::License(_) | CredentialKind::Certificate(_))
+        matches!(
+            credential.kind,
+            CredentialKind::ApiKey(_) | CredentialKind::BearerToken(_) | CredentialKind::Login { .. }
+        )
     };
     page.list("credentials", it.credentials.iter().filter(is_own), |page, credential| {
         self::credential(page, credential, it);
@@ -168,6 +171,10 @@ fn license_and_certificates(page: &mut Page, it: &Platform) {
                     }
                 }
             }
+            CredentialKind::Inventory(inventory) => page.map("inventory", |page| {
+                self::inventory(page, inventory);
+                self::watched(page, watched, it);
+            }),
             CredentialKind::ApiKey(_)
             | CredentialKind::BearerToken(_)
             | CredentialKind::Login { .. } => {}
@@ -183,6 +190,29 @@ fn license_and_certificates(page: &mut Page, it: &Platform) {
         // What one key says of them holds for all.
         self::watched(page, watched, it);
     });
+}
+
+fn inventory(page: &mut Page, it: &Inventory) {
+    page.text("credential", &it.key.credential);
+    page.line("scope", it.scope.label());
+    let Filter { users, exclude_users, exclude_descriptions } = &it.filter;
+    for (key, patterns) in [
+        ("users", users),
+        ("exclude_users", exclude_users),
+        ("exclude_descriptions", exclude_descriptions),
+    ] {
+        page.texts(key, patterns.iter().map(|it| &it.0));
+    }
+    page.line("keys_max", it.keys_max);
+    page.line("timeout", format_duration(it.timeout));
+    let told = |severity: Option<Severity>| severity.map_or("ignore", Severity::label);
+    page.line("never_expires", told(it.policy.never_expires));
+    if let Some(lifetime_max) = it.lifetime_max {
+        page.line("lifetime_max", format_duration(lifetime_max));
+        page.line("long_lived", told(it.long_lived));
+    }
+    page.line("created", told(it.created));
+    page.line("deleted", told(it.deleted));
 }
 
 fn policy(page: &mut Page, it: &Policy) {
@@ -217,7 +247,9 @@ fn credential(page: &mut Page, it: &Credential, platform: &Platform) {
             page.text("username", username);
             page.secret("password", password);
         }),
-        CredentialKind::License(_) | CredentialKind::Certificate(_) => {}
+        CredentialKind::License(_)
+        | CredentialKind::Certificate(_)
+        | CredentialKind::Inventory(_) => {}
     }
     watched(page, it, platform);
 }

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::header::{self, Expiration};
-use super::{Failure, FailureReason, Reading};
+use super::{Failure, FailureReason, Reading, listing};
 
 /// The longest message of a failure, in bytes: it goes into rows, log lines and mails.
 const MESSAGE_MAX: usize = 512;
@@ -201,12 +201,7 @@ pub fn expiry_in_keys(
     };
     let Some(key) = key else { return KeyListing::NotListed };
     let Some(id) = id_in(key) else { return KeyListing::Unreadable };
-    let expiration = match key.get("expiration_date") {
-        None | Some(Value::Null) => Expiration::Never,
-        Some(Value::String(text)) => header::read_text(text, date),
-        Some(other) => header::read_text(&other.to_string(), date),
-    };
-    match expiration {
+    match listing::instant(key.get("expiration_date").unwrap_or(&Value::Null), date) {
         Expiration::At { at, .. } => KeyListing::Found { id, reading: Reading::ExpiresAt(at) },
         Expiration::Never => KeyListing::Found { id, reading: Reading::Never },
         Expiration::Absent | Expiration::Unparsable { .. } => KeyListing::Unreadable,

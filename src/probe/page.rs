@@ -26,23 +26,52 @@ pub(super) struct Page {
     pub(super) clock_skew: Option<TimeDelta>,
 }
 
-impl Page {
-    /// Sends `request` over `transport` and reads the answer.
+/// An answer whose body is still to come.
+pub(super) struct Arriving<'a> {
+    transport: &'a Transport,
+    response: reqwest::Response,
+    clock_skew: Option<TimeDelta>,
+}
+
+impl<'a> Arriving<'a> {
+    /// Sends `request` over `transport` and waits for the head of the answer.
     pub(super) async fn ask(
-        transport: &Transport,
+        transport: &'a Transport,
         request: RequestBuilder,
         now: fn() -> DateTime<Utc>,
     ) -> Result<Self, Failure> {
         let sent = now();
-        let broken = |error: reqwest::Error| transport.failure(&error);
-        let mut response = request.send().await.map_err(broken)?;
-        let answered = now();
+        let response = request.send().await.map_err(|error| transport.failure(&error))?;
+        let middle = sent + (now() - sent) / 2;
+        let clock_skew = date(response.headers()).map(|date| middle - date);
+        Ok(Self { transport, response, clock_skew })
+    }
 
-        let announced = response.content_length().unwrap_or_default();
+    /// Whether it is 200 and no page.
+    pub(super) fn is_success(&self) -> bool {
+        let content_type = text(self.response.headers(), &CONTENT_TYPE).unwrap_or_default();
+        let is_page = content_type.trim_start().to_ascii_lowercase().starts_with("text/html");
+        self.response.status().as_u16() == 200 && !is_page
+    }
+
+    /// When it was given, by its header `Date`.
+    pub(super) fn date(&self) -> Option<DateTime<Utc>> {
+        date(self.response.headers())
+    }
+
+    /// The next piece of the body; `None` at its end.
+    pub(super) async fn piece(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
+        let piece = self.response.chunk().await;
+        piece.map_err(|error| self.transport.failure(&error))
+    }
+
+    /// The whole, with what is left of the body.
+    pub(super) async fn page(mut self) -> Result<Page, Failure> {
+        let announced = self.response.content_length().unwrap_or_default();
+        let host = self.transport.host();
         let too_large = || {
             let message = format!(
-                "{} answered more than 1 MiB, which ECE never does here; check that the URL leads to ECE.",
-                transport.host()
+                "{host} answered more than 1 MiB, which ECE never does here; check that the URL leads to ECE."
             );
             failure(FailureReason::Protocol, message)
         };
@@ -50,20 +79,34 @@ impl Page {
             return Err(too_large());
         }
         let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            if BODY_BYTES_MAX - body.len() < chunk.len() {
+        while let Some(piece) = self.piece().await? {
+            if BODY_BYTES_MAX - body.len() < piece.as_ref().len() {
                 return Err(too_large());
             }
-            body.extend_from_slice(&chunk);
+            body.extend_from_slice(piece.as_ref());
         }
-        let mut page = Self {
-            status: response.status().as_u16(),
-            headers: std::mem::take(response.headers_mut()),
+        Ok(self.head(body))
+    }
+
+    /// The answer with this body instead of what is left of its own.
+    pub(super) fn head(mut self, body: Vec<u8>) -> Page {
+        Page {
+            status: self.response.status().as_u16(),
+            headers: std::mem::take(self.response.headers_mut()),
             body,
-            clock_skew: None,
-        };
-        page.clock_skew = page.date().map(|date| sent + (answered - sent) / 2 - date);
-        Ok(page)
+            clock_skew: self.clock_skew,
+        }
+    }
+}
+
+impl Page {
+    /// Sends `request` over `transport` and reads the answer.
+    pub(super) async fn ask(
+        transport: &Transport,
+        request: RequestBuilder,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<Self, Failure> {
+        Arriving::ask(transport, request, now).await?.page().await
     }
 
     /// What it means as the answer to a request with such a credential.
@@ -97,10 +140,18 @@ impl Page {
 
     /// When it was given, by its header `Date`.
     pub(super) fn date(&self) -> Option<DateTime<Utc>> {
-        self.text(&DATE).and_then(answer::date_of)
+        date(&self.headers)
     }
 
     fn text(&self, name: &HeaderName) -> Option<&str> {
-        self.headers.get(name).and_then(|it| it.to_str().ok())
+        text(&self.headers, name)
     }
+}
+
+fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    text(headers, &DATE).and_then(answer::date_of)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|it| it.to_str().ok())
 }

@@ -10,9 +10,10 @@ use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
 use super::key::Key;
-use super::{Coordinator, Prober, Question, Sight, client, failure};
+use super::{Coordinator, Prober, Question, Sight, client, clip, failure, passed};
 use crate::config::{BorrowedKey, Certificate, CredentialKind, Platform, TlsService};
 use crate::observation::answer::Meaning;
+use crate::observation::rights::Rights;
 use crate::observation::{Failure, FailureReason, Reading, platform as read};
 use crate::tls::{self, PresentedChain};
 
@@ -25,11 +26,37 @@ pub(super) enum Subject {
     Service(TlsService),
 }
 
+/// What was wanted with a borrowed key, for the words of a failure.
+pub(super) struct Wanted {
+    /// What would be read: `the license`.
+    pub(super) what: String,
+    /// A role that may read it.
+    pub(super) role: &'static str,
+    /// The operation of ECE's API, as it names the permission.
+    pub(super) operation: &'static str,
+}
+
+impl Subject {
+    fn wanted(self) -> Wanted {
+        let role = "ece_platform_viewer";
+        match self {
+            Self::License => {
+                Wanted { what: "the license".to_owned(), role, operation: "get-license" }
+            }
+            Self::Service(service) => Wanted {
+                what: format!("the certificates of {}", service.label()),
+                role,
+                operation: "get-tls-certificate",
+            },
+        }
+    }
+}
+
 /// The key with which it is asked, and the credential that it is of.
 #[derive(Clone, Copy)]
 pub(super) struct Borrowed<'a> {
-    key: &'a Key,
-    credential: &'a str,
+    pub(super) key: &'a Key,
+    pub(super) credential: &'a str,
 }
 
 /// Looks at the certificates of the coordinators.
@@ -93,7 +120,7 @@ impl Prober {
         let mut first_failure = None;
         for (asked, coordinator) in self.coordinators.iter().enumerate() {
             let left = u32::try_from(self.coordinators.len() - asked).unwrap_or(u32::MAX);
-            let share = self.left(started, now()) / left;
+            let share = self.timeout.saturating_sub(passed(started, now())) / left;
             let seen = timeout(share, looker.chain_expiry(coordinator)).await;
             match seen.unwrap_or_else(|_| Err(coordinator.transport.no_answer_within(share))) {
                 Ok(at) => earliest = Some(earliest.map_or(at, |it| it.min(at))),
@@ -112,7 +139,7 @@ impl Prober {
             (None, Some(one)) => Err(one),
             (earliest, None) => Ok(Reading::ExpiresAt(earliest.expect("`new` requires a URL"))),
         };
-        Sight { http_status: None, key_id: None, clock_skew: None, result }
+        Sight { http_status: None, key_id: None, clock_skew: None, result, listing: None }
     }
 
     /// Reads the key and asks the coordinators in turn.
@@ -131,12 +158,46 @@ impl Prober {
         self.ask_in_turn(Question::Platform(subject, borrowed), started, now).await
     }
 
+    /// A failure in the words of what was wanted, where those of a key would mislead. Why a 403 came is asked once more,
+    /// since the owner's rights tell.
+    pub(super) async fn explained(
+        &self,
+        coordinator: &Coordinator,
+        it: Failure,
+        wanted: &Wanted,
+        Borrowed { key, credential }: Borrowed<'_>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Failure {
+        let Wanted { what, role, operation } = wanted;
+        match it.reason {
+            FailureReason::Unauthorized => failure(
+                FailureReason::BorrowedKeyRejected,
+                format!(
+                    "ECE does not accept the key of the credential {credential}, with which {what} would be read; renew \
+                     that key, and this can be read again."
+                ),
+            ),
+            FailureReason::Forbidden => {
+                let page = self.get(coordinator, &coordinator.user, key, now).await;
+                let rights = page.ok().and_then(|it| Rights::read(&it.body));
+                let why = rights.and_then(|it| it.why_not(operation)).map(|it| format!(" {it}"));
+                let message = format!(
+                    "The owner of the credential {credential} may not read {what}.{} Give the owner a role that may, such \
+                     as {role}, or name another credential, or stop watching this.",
+                    why.unwrap_or_default()
+                );
+                Failure { message: clip(message), ..it }
+            }
+            _ => it,
+        }
+    }
+
     /// Asks one coordinator for the license or a service's certificates.
     pub(super) async fn ask_platform(
         &self,
         coordinator: &Coordinator,
         subject: Subject,
-        Borrowed { key, credential }: Borrowed<'_>,
+        borrowed: Borrowed<'_>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
         let path = match subject {
@@ -146,7 +207,7 @@ impl Prober {
             }
         };
         let url = coordinator.platform.join(&path).expect("a path of ours is one");
-        let page = match self.get(coordinator, &url, key, now).await {
+        let page = match self.get(coordinator, &url, borrowed.key, now).await {
             Ok(page) => page,
             Err(failure) => return Sight::failed(failure),
         };
@@ -158,7 +219,16 @@ impl Prober {
             }
             .map(Reading::ExpiresAt)
             .ok_or_else(|| no_date(subject)),
-            Meaning::Failed(it) => Err(in_words(it, subject, credential, &page.body)),
+            Meaning::Failed(it)
+                if matches!(subject, Subject::License)
+                    && it.reason == FailureReason::NotFound
+                    && says_no_license(&page.body) =>
+            {
+                Err(no_license())
+            }
+            Meaning::Failed(it) => {
+                Err(self.explained(coordinator, it, &subject.wanted(), borrowed, now).await)
+            }
         };
         Sight::of(&page, result)
     }
@@ -177,35 +247,10 @@ fn no_date(subject: Subject) -> Failure {
     failure(FailureReason::HeaderInvalid, message)
 }
 
-/// A failure in the words of what was asked for, where those of a key would mislead.
-fn in_words(mut it: Failure, subject: Subject, name: &str, body: &[u8]) -> Failure {
-    let what = match subject {
-        Subject::Service(service) => format!("the certificates of {}", service.label()),
-        Subject::License => "the license".to_owned(),
-    };
-    match (it.reason, subject) {
-        (FailureReason::Unauthorized, _) => failure(
-            FailureReason::BorrowedKeyRejected,
-            format!(
-                "ECE does not accept the key of the credential {name}, with which {what} would be read; renew that \
-                 key, and this can be read again."
-            ),
-        ),
-        (FailureReason::Forbidden, _) => {
-            it.message = format!(
-                "The owner of the credential {name} may not read {what}. Give the owner a role that may, such as \
-                 ece_platform_viewer, or name another credential, or stop watching this."
-            );
-            it
-        }
-        (FailureReason::NotFound, Subject::License) if says_no_license(body) => failure(
-            FailureReason::LicenseMissing,
-            "ECE has no license: none was installed, or the trial has not begun. Install one, or remove `license` \
-             from the configuration."
-                .to_owned(),
-        ),
-        _ => it,
-    }
+fn no_license() -> Failure {
+    let message = "ECE has no license: none was installed, or the trial has not begun. Install one, or remove `license` \
+                   from the configuration.";
+    failure(FailureReason::LicenseMissing, message.to_owned())
 }
 
 fn says_no_license(body: &[u8]) -> bool {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::key::authorization;
 use super::page::Page;
-use super::{Coordinator, Prober, Question, Sight, failure};
+use super::{Coordinator, Prober, Question, Sight, failure, passed};
 use crate::config::{Secret, SecretSource};
 use crate::observation::answer::{Meaning, Sent};
 use crate::observation::session;
@@ -211,7 +211,8 @@ impl Prober {
             Meaning::Told(_) | Meaning::NotReported => match session::token_in(&page.body) {
                 Some(token) => {
                     // Half, so that the deadline of the probe does not pass first.
-                    let left = (self.left(login.started, now()) / 2).min(LOGOUT_MAX);
+                    let left = self.timeout.saturating_sub(passed(login.started, now()));
+                    let left = (left / 2).min(LOGOUT_MAX);
                     // A session that stays open ends by itself.
                     let _ =
                         timeout(left, self.log_out(coordinator, &Secret::new(token), now)).await;

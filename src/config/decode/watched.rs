@@ -1,4 +1,4 @@
-//! What a platform has an expiry of beside its credentials: its license and its certificates.
+//! What a platform has an expiry of beside its credentials: its license, its certificates and its list of keys.
 //!
 //! Each becomes a credential of a kind of its own, so that everything behind the configuration treats it as one.
 
@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::super::problems::{nearest, show};
 use super::super::reader::{Fields, Item, Reader};
 use super::super::{BorrowedKey, Certificate, Credential, CredentialKind, TlsService};
-use super::{Around, watched};
+use super::{Around, inventory, watched};
 
-/// Reads `license` and `certificates` of a platform, and adds what they watch to its `credentials`.
-pub(super) fn license_and_certificates(
+/// Reads `license`, `certificates` and `inventory` of a platform, and adds what they watch to its `credentials`.
+pub(super) fn beside_credentials(
     reader: &mut Reader,
     platform: &Fields<'_>,
     known: Around<'_>,
@@ -30,6 +30,10 @@ pub(super) fn license_and_certificates(
             let kind = Some(CredentialKind::Certificate(kind));
             found.extend(named(reader, &item, &fields, known, &name, kind));
         }
+    }
+    if let Some(item) = platform.get("inventory") {
+        let inventory = inventory::inventory(reader, platform, known, credentials);
+        found.extend(inventory.map(|it| (item, it)));
     }
     let taken: BTreeSet<Arc<str>> = credentials.iter().map(|it| it.id.name.clone()).collect();
     for (item, credential) in found {
@@ -117,7 +121,7 @@ fn services(reader: &mut Reader, fields: &Fields<'_>) -> Vec<TlsService> {
 }
 
 /// The key of the credential that is named under `credential`.
-fn borrowed_key(
+pub(super) fn borrowed_key(
     reader: &mut Reader,
     fields: &Fields<'_>,
     credentials: &[Arc<Credential>],

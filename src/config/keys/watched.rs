@@ -2,23 +2,23 @@
 
 use super::{Field, Kind, SCHEDULE_DOC, STEP, STEPS_DOC, Table, ZONE_DOC};
 
-const CREDENTIAL_DOC: &str = "Name of the credential of this platform whose key is used to ask; its owner needs a role that may see \
+pub(super) const CREDENTIAL_DOC: &str = "Name of the credential of this platform whose key is used to ask; its owner needs a role that may see \
      the platform, such as ece_platform_viewer.";
-const TEAM: Field = Field::new("team", Kind::Text, "Who owns it. The label `team`.");
-const USED_BY: Field =
+pub(super) const TEAM: Field = Field::new("team", Kind::Text, "Who owns it. The label `team`.");
+pub(super) const USED_BY: Field =
     Field::new("used_by", Kind::TextOrTexts, "What breaks when it expires, in people's words.");
-const NOTE: Field =
+pub(super) const NOTE: Field =
     Field::new("renewal_note", Kind::Text, "Who renews it and how, in people's words.");
-const LABELS: Field =
+pub(super) const LABELS: Field =
     Field::new("labels", Kind::TextMap, "Free labels, at most 8; values have at most 128 bytes.");
-const RECEIVERS: Field = Field::new(
+pub(super) const RECEIVERS: Field = Field::new(
     "receivers",
     Kind::Texts,
     "Who is told, instead of the platform's or the route's receiver.",
 );
 const SCHEDULE: Field = Field::new("schedule", Kind::Schedule, SCHEDULE_DOC);
-const ZONE: Field = Field::new("timezone", Kind::Zone, ZONE_DOC);
-const STEPS: Field = Field::new("steps", Kind::Many(&STEP), STEPS_DOC);
+pub(super) const ZONE: Field = Field::new("timezone", Kind::Zone, ZONE_DOC);
+pub(super) const STEPS: Field = Field::new("steps", Kind::Many(&STEP), STEPS_DOC);
 
 pub(super) static LICENSE: Table = Table {
     doc: "Watches the license of the platform, as the credential `license`.",

@@ -1,0 +1,300 @@
+//! What a list of keys shows: its keys, those that expire first if there are too many. Pure.
+//!
+//! Secrets are not in such lists, and the one that the answer to a creation holds would not be read. Whether a key is
+//! new, gone or about to expire is decided by `alert`.
+
+use std::collections::BinaryHeap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Reading;
+use super::elements::{Elements, End};
+use super::header::{self, Expiration};
+use crate::config::Filter;
+
+/// The longest id that is taken; those of ECE have 32 characters. A longer one could not be shown whole.
+const ID_CHARS_MAX: usize = 128;
+/// The longest user or description that is kept; what is longer is cut, since it goes into labels and mails.
+const TEXT_CHARS_MAX: usize = 256;
+
+/// What one listing showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The keys, those that expire first if there are more than are held.
+    pub items: Vec<Item>,
+    /// How many keys of interest were listed.
+    pub total: usize,
+    /// How many entries could not be read: without an id, or no JSON object.
+    pub unreadable: usize,
+}
+
+/// One listed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Its id, unique in the list.
+    pub id: Box<str>,
+    /// The user that owns it; empty if the list does not say.
+    pub user: Arc<str>,
+    /// The name that its owner gave it.
+    pub description: Box<str>,
+    /// When it was made.
+    pub created: Option<DateTime<Utc>>,
+    /// When it expires; `None` if that cannot be read.
+    pub reading: Option<Reading>,
+}
+
+impl Listing {
+    /// Whether there are more keys than are held.
+    pub fn is_truncated(&self) -> bool {
+        self.items.len() < self.total
+    }
+}
+
+impl Item {
+    /// The order of importance, most important first: what cannot be read, then by expiry, then what never expires.
+    pub fn rank(&self) -> i64 {
+        match self.reading {
+            None => i64::MIN,
+            Some(Reading::ExpiresAt(at)) => at.timestamp_millis(),
+            Some(Reading::Never | Reading::Undated) => i64::MAX,
+        }
+    }
+}
+
+/// Reads a list of keys that arrives piece by piece, and holds no more than is wanted.
+#[derive(Debug)]
+pub struct Lister<'a> {
+    elements: Elements,
+    filter: &'a Filter,
+    items_max: usize,
+    date: Option<DateTime<Utc>>,
+    kept: BinaryHeap<Ranked>,
+    users: HashSet<Arc<str>>,
+    total: usize,
+    unreadable: usize,
+}
+
+/// An item in the order of its rank.
+#[derive(Debug)]
+struct Ranked(Item);
+
+impl Ranked {
+    fn key(&self) -> (i64, &str) {
+        (self.0.rank(), &self.0.id)
+    }
+}
+
+impl PartialEq for Ranked {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Ranked {}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+/// What is read of one entry; what else there is, a secret too, is passed over.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    user_id: Value,
+    #[serde(default)]
+    description: Value,
+    #[serde(default)]
+    creation_date: Value,
+    #[serde(default)]
+    expiration_date: Value,
+}
+
+impl<'a> Lister<'a> {
+    /// Holds at most `items_max` of the keys that `filter` lets through. `date` is when the answer was given.
+    pub fn new(filter: &'a Filter, items_max: usize, date: Option<DateTime<Utc>>) -> Self {
+        Self {
+            elements: Elements::of("keys"),
+            filter,
+            items_max,
+            date,
+            kept: BinaryHeap::new(),
+            users: HashSet::new(),
+            total: 0,
+            unreadable: 0,
+        }
+    }
+
+    /// Reads on.
+    pub fn feed(&mut self, piece: &[u8]) {
+        let Self { elements, filter, items_max, date, kept, users, total, unreadable } = self;
+        elements.feed(piece, |element| {
+            let entry = serde_json::from_slice::<Entry>(element).ok();
+            let Some(item) = entry.and_then(|it| item(&it, *date, users)) else {
+                *unreadable += 1;
+                return;
+            };
+            if filter.matches(&item.user, &item.description) {
+                *total += 1;
+                kept.push(Ranked(item));
+                if *items_max < kept.len() {
+                    kept.pop();
+                }
+            }
+        });
+    }
+
+    /// What the whole list showed; `None` if it was none, or broke off.
+    pub fn end(self) -> Option<Listing> {
+        let End::Whole { skipped } = self.elements.end() else { return None };
+        let mut items: Vec<Item> = self.kept.into_iter().map(|it| it.0).collect();
+        items.sort_by(|a, b| a.id.cmp(&b.id));
+        let listed = items.len();
+        // A list that names a key twice would otherwise name it as new again and again.
+        items.dedup_by(|a, b| a.id == b.id);
+        let total = self.total - (listed - items.len());
+        Some(Listing { items, total, unreadable: self.unreadable + skipped })
+    }
+}
+
+fn item(entry: &Entry, date: Option<DateTime<Utc>>, users: &mut HashSet<Arc<str>>) -> Option<Item> {
+    let id = word(&entry.id).filter(|it| !it.is_empty() && it.chars().count() <= ID_CHARS_MAX)?;
+    let user = short(&word(&entry.user_id).unwrap_or_default());
+    // A hundred thousand keys are those of some hundred users.
+    let user = users.get(user.as_str()).cloned().unwrap_or_else(|| {
+        let user: Arc<str> = user.into();
+        users.insert(Arc::clone(&user));
+        user
+    });
+    let expiry = instant(&entry.expiration_date, date);
+    Some(Item {
+        id: id.into(),
+        user,
+        description: short(&word(&entry.description).unwrap_or_default()).into(),
+        created: match instant(&entry.creation_date, date) {
+            Expiration::At { at, .. } => Some(at),
+            Expiration::Absent | Expiration::Never | Expiration::Unparsable { .. } => None,
+        },
+        reading: match expiry {
+            Expiration::At { at, .. } => Some(Reading::ExpiresAt(at)),
+            Expiration::Never => Some(Reading::Never),
+            Expiration::Absent | Expiration::Unparsable { .. } => None,
+        },
+    })
+}
+
+/// When a key of a list expires: a missing date says that it never does.
+pub(super) fn instant(value: &Value, date: Option<DateTime<Utc>>) -> Expiration {
+    match value {
+        Value::Null => Expiration::Never,
+        Value::String(text) => header::read_text(text, date),
+        other => header::read_text(&other.to_string(), date),
+    }
+}
+
+/// A text; old versions number things.
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str, filter: &Filter, items_max: usize) -> Option<Listing> {
+        let mut lister = Lister::new(filter, items_max, None);
+        text.as_bytes().chunks(7).for_each(|it| lister.feed(it));
+        lister.end()
+    }
+
+    fn ids(listing: &Listing) -> Vec<&str> {
+        listing.items.iter().map(|it| it.id.as_ref()).collect()
+    }
+
+    #[test]
+    fn an_entry_needs_an_id_and_nothing_else() {
+        let text = r#"{"keys":[
+            {"id":"a","user_id":"marc","description":"ci","creation_date":"2026-01-01T00:00:00Z",
+             "expiration_date":"2026-04-01T00:00:00.5Z","key":"SECRET","role_assignments":{"x":[1]}},
+            {"id":10},
+            {"user_id":"nobody"},
+            {"id":"b","user_id":null,"description":7,"creation_date":{},"expiration_date":"soon"},
+            {"id":""}, "c", null]}"#;
+        let listing = list(text, &Filter::default(), 10).unwrap();
+        assert_eq!(ids(&listing), ["10", "a", "b"]);
+        assert_eq!((listing.total, listing.unreadable), (3, 4));
+        let [ten, a, b] = &listing.items[..] else { panic!("three items") };
+        assert_eq!((ten.reading, ten.created, &*ten.user), (Some(Reading::Never), None, ""));
+        assert_eq!(a.reading, Some(Reading::ExpiresAt("2026-04-01T00:00:00.5Z".parse().unwrap())));
+        assert_eq!(a.created, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+        assert_eq!((&*a.user, &*a.description), ("marc", "ci"));
+        assert_eq!((b.reading, b.created, &*b.description), (None, None, "7"));
+        assert!(!format!("{listing:?}").contains("SECRET"));
+    }
+
+    #[test]
+    fn of_too_many_keys_those_are_held_that_expire_first() {
+        let text = r#"{"keys":[
+            {"id":"never"},
+            {"id":"late","expiration_date":"2029-01-01T00:00:00Z"},
+            {"id":"soon","expiration_date":"2027-01-01T00:00:00Z"},
+            {"id":"unclear","expiration_date":"?"},
+            {"id":"later","expiration_date":"2030-01-01T00:00:00Z"}]}"#;
+        let listing = list(text, &Filter::default(), 3).unwrap();
+        assert_eq!(ids(&listing), ["late", "soon", "unclear"]);
+        assert!(listing.is_truncated());
+        assert_eq!(listing.total, 5);
+        assert!(!list(text, &Filter::default(), 5).unwrap().is_truncated());
+    }
+
+    #[test]
+    fn what_is_filtered_out_is_not_counted_and_a_key_that_stands_twice_counts_once() {
+        let pattern = |it: &str| crate::config::Pattern(it.into());
+        let filter = Filter { users: vec![pattern("m*")], ..Filter::default() };
+        let text = r#"{"keys":[{"id":"1","user_id":"marc"},{"id":"2","user_id":"eva"},{"id":"1","user_id":"marc"}]}"#;
+        let listing = list(text, &filter, 10).unwrap();
+        assert_eq!((ids(&listing), listing.total), (vec!["1"], 1));
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_shows_nothing() {
+        let text = r#"{"keys":[{"id":"1"},{"id":"2"}]}"#;
+        assert!(list(text, &Filter::default(), 10).is_some());
+        assert_eq!(list(&text[..text.len() - 2], &Filter::default(), 10), None);
+        assert_eq!(list("<html></html>", &Filter::default(), 10), None);
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_a_long_id_is_no_id() {
+        let long = "ü".repeat(300);
+        let text = format!(
+            r#"{{"keys":[{{"id":"1","description":"{long}","user_id":"{long}"}},{{"id":"{long}"}}]}}"#
+        );
+        let listing = list(&text, &Filter::default(), 10).unwrap();
+        assert_eq!((listing.items[0].description.chars().count(), listing.unreadable), (257, 1));
+    }
+}

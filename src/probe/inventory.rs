@@ -1,0 +1,120 @@
+//! Asks for the list of keys, and reads it piece by piece.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::AUTHORIZATION;
+
+use super::page::Arriving;
+use super::platform::{Borrowed, Wanted};
+use super::{Coordinator, Prober, Question, Sight, failure};
+use crate::config::{Inventory, InventoryScope};
+use crate::observation::answer::Meaning;
+use crate::observation::listing::{Lister, Listing};
+use crate::observation::{Failure, FailureReason, Reading};
+
+/// The most that is read of one list: 200,000 keys with long descriptions have less.
+const LIST_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+impl Prober {
+    /// Reads the key and asks the coordinators in turn.
+    pub(super) async fn look_at_list(
+        &self,
+        inventory: &Inventory,
+        started: DateTime<Utc>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let key = match self.keys.read_key(&inventory.key.source, self.timeout).await {
+            Ok(key) => key,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let borrowed = Borrowed { key: &key, credential: &inventory.key.credential };
+        self.ask_in_turn(Question::List(inventory, borrowed), started, now).await
+    }
+
+    /// Asks one coordinator for the list.
+    pub(super) async fn ask_for_list(
+        &self,
+        coordinator: &Coordinator,
+        inventory: &Inventory,
+        borrowed: Borrowed<'_>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
+        let url = match inventory.scope {
+            InventoryScope::Own => &coordinator.keys,
+            InventoryScope::All => &coordinator.all_keys,
+        };
+        let authorization = borrowed.key.authorization.clone();
+        let request = self.client.get(url.clone()).header(AUTHORIZATION, authorization);
+        let mut answer = match Arriving::ask(&coordinator.transport, request, now).await {
+            Ok(answer) => answer,
+            Err(failure) => return Sight::failed(failure),
+        };
+        if answer.is_success() {
+            let host = coordinator.transport.host();
+            return match listed(&mut answer, inventory, host).await {
+                Ok(listing) => {
+                    let sight = Sight::of(&answer.head(Vec::new()), Ok(Reading::Undated));
+                    Sight { listing: Some(Arc::new(listing)), ..sight }
+                }
+                Err(failure) => Sight::of(&answer.head(Vec::new()), Err(failure)),
+            };
+        }
+        let page = match answer.page().await {
+            Ok(page) => page,
+            Err(failure) => return Sight::failed(failure),
+        };
+        let result = match page.meaning_without_expiry(now()) {
+            Meaning::Failed(it) => {
+                Err(self.explained(coordinator, it, &wanted(inventory.scope), borrowed, now).await)
+            }
+            Meaning::Told(_) | Meaning::NotReported => Err(no_list(coordinator.transport.host())),
+        };
+        Sight::of(&page, result)
+    }
+}
+
+fn wanted(scope: InventoryScope) -> Wanted {
+    match scope {
+        InventoryScope::Own => Wanted {
+            what: "the list of its keys".to_owned(),
+            role: "ece_deployment_viewer",
+            operation: "get-api-keys",
+        },
+        InventoryScope::All => Wanted {
+            what: "the list of the keys of all users".to_owned(),
+            role: "ece_platform_admin",
+            operation: "get-users-api-keys",
+        },
+    }
+}
+
+/// Reads the list to its end.
+async fn listed(
+    answer: &mut Arriving<'_>,
+    inventory: &Inventory,
+    host: &str,
+) -> Result<Listing, Failure> {
+    let mut lister = Lister::new(&inventory.filter, inventory.keys_max, answer.date());
+    let mut read = 0;
+    while let Some(piece) = answer.piece().await? {
+        let piece = piece.as_ref();
+        read += piece.len();
+        if LIST_BYTES_MAX < read {
+            let message = format!(
+                "The list of keys of {host} has more than 256 MiB; check that the URL leads to ECE, and please report it."
+            );
+            return Err(failure(FailureReason::Protocol, message));
+        }
+        lister.feed(piece);
+    }
+    lister.end().ok_or_else(|| no_list(host))
+}
+
+fn no_list(host: &str) -> Failure {
+    let message = format!(
+        "{host} answers with something else than a list of keys, or with a part of one. Check that the URL leads to ECE; \
+         otherwise please report what it answers."
+    );
+    failure(FailureReason::UnexpectedStatus, message)
+}
