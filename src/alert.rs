@@ -4,6 +4,7 @@
 //! Neither acts: what a decision calls for is written by the store together with the state that it leads to.
 
 mod credential;
+mod inventory;
 mod platform;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::credential::{Decision, State, decide, wake_at};
+pub use self::inventory::{Change, Finding, FindingKind, Found, Known, Reconciled, reconcile};
 pub use self::platform::{CLOCK_SKEW_MAX, PlatformDecision, PlatformState};
 use crate::config::{Repeat, Severity};
 
@@ -35,11 +37,17 @@ pub enum AlertName {
     PlatformUnreachable,
     /// The clocks of the platform and of this machine differ by more than five minutes.
     PlatformClockSkew,
+    /// A key is new in the list of keys.
+    ApiKeyCreated,
+    /// A key is gone from the list of keys before its expiry.
+    ApiKeyDeleted,
+    /// A listed key lives longer than is allowed.
+    ApiKeyLongLived,
 }
 
 impl AlertName {
     /// All alerts.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::CredentialExpiring,
         Self::CredentialExpired,
         Self::CredentialRejected,
@@ -48,6 +56,9 @@ impl AlertName {
         Self::CredentialNeverExpires,
         Self::PlatformUnreachable,
         Self::PlatformClockSkew,
+        Self::ApiKeyCreated,
+        Self::ApiKeyDeleted,
+        Self::ApiKeyLongLived,
     ];
 
     /// The `alertname`, e.g. `ECECredentialExpiring`.
@@ -61,6 +72,9 @@ impl AlertName {
             Self::CredentialNeverExpires => "ECECredentialNeverExpires",
             Self::PlatformUnreachable => "ECEPlatformUnreachable",
             Self::PlatformClockSkew => "ECEPlatformClockSkew",
+            Self::ApiKeyCreated => "ECEApiKeyCreated",
+            Self::ApiKeyDeleted => "ECEApiKeyDeleted",
+            Self::ApiKeyLongLived => "ECEApiKeyLongLived",
         }
     }
 

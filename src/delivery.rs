@@ -35,6 +35,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// been repeated many times by newer messages.
 const TRIED_FOR_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// The kind of a key that ECE lists and whose secret is not held.
+pub const LISTED: &str = "listed_api_key";
+
 /// A way to a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Integration {
@@ -127,7 +130,7 @@ pub struct Notice {
 pub struct NoticeCredential {
     /// Its name.
     pub name: String,
-    /// What it is: `api_key`, `bearer_token`, `login`, `license` or `certificate`.
+    /// What it is: `api_key`, `bearer_token`, `login`, `license`, `certificate`, `inventory` or `listed_api_key`.
     pub kind: String,
     /// The key's id, if known.
     pub key_id: Option<String>,
@@ -145,6 +148,12 @@ pub struct NoticeCredential {
     pub expires_at: Option<DateTime<Utc>>,
     /// When ECE last confirmed it.
     pub observed_at: Option<DateTime<Utc>>,
+    /// The user that owns a listed key.
+    pub user: Option<String>,
+    /// The name that its owner gave a listed key.
+    pub description: Option<String>,
+    /// When a listed key was made.
+    pub created_at: Option<DateTime<Utc>>,
 }
 
 /// The probe of a notice.

@@ -19,7 +19,7 @@ use crate::time::delta;
 const REFUSALS_MIN: u32 = 2;
 
 /// How soon an answer that needs confirmation is asked again.
-const CONFIRM_AFTER: Duration = Duration::from_secs(60);
+pub(super) const CONFIRM_AFTER: Duration = Duration::from_secs(60);
 
 /// How soon a failed probe is tried again when the schedule would be slower.
 const RETRY_AFTER: Duration = Duration::from_secs(5 * 60);

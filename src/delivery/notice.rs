@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Integration, Notice, NoticeCredential, NoticeProbe, Owed, Target};
-use crate::alert::{AlertName, Event, PlatformState, Reason, State, Status};
+use super::{Integration, LISTED, Notice, NoticeCredential, NoticeProbe, Owed, Target};
+use crate::alert::{AlertName, Event, Found, PlatformState, Reason, State, Status};
 use crate::config::{Config, Credential, Platform};
+use crate::observation::listing::Item;
 use crate::observation::{FailureReason, Reading};
 use crate::time;
 
@@ -15,21 +16,27 @@ pub enum Subject<'a> {
     Credential(&'a Platform, &'a Credential, &'a State),
     /// A platform in its next state, and the credential whose probe decided.
     Platform(&'a Platform, &'a PlatformState, &'a State),
+    /// A listed key in its next state, and the list and its state.
+    Found(&'a Platform, &'a Credential, &'a State, &'a Found),
 }
 
 impl Subject<'_> {
     fn receivers(&self) -> &[std::sync::Arc<str>] {
         match self {
-            Self::Credential(_, credential, _) => &credential.receivers,
+            Self::Credential(_, credential, _) | Self::Found(_, credential, ..) => {
+                &credential.receivers
+            }
             Self::Platform(platform, ..) => &platform.receivers,
         }
     }
 
     /// The subject's name in keys: names hold no `/`, so two subjects never share one.
+    /// A listed key stands below its list.
     pub fn key(&self) -> String {
         match self {
             Self::Credential(_, credential, _) => credential.id.to_string(),
             Self::Platform(platform, ..) => platform.name.to_string(),
+            Self::Found(_, list, _, found) => format!("{}/{}", list.id, found.item.id),
         }
     }
 }
@@ -97,6 +104,9 @@ fn slot(name: AlertName) -> &'static str {
         | AlertName::CredentialExpiryUnknown => "access",
         AlertName::PlatformUnreachable => "unreachable",
         AlertName::PlatformClockSkew => "skew",
+        AlertName::ApiKeyCreated => "created",
+        AlertName::ApiKeyDeleted => "deleted",
+        AlertName::ApiKeyLongLived => "long_lived",
     }
 }
 
@@ -105,8 +115,12 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
     let (platform, policy, probed) = match subject {
         Subject::Credential(platform, credential, state) => (platform, &credential.policy, state),
         Subject::Platform(platform, _, state) => (platform, &platform.policy, state),
+        Subject::Found(platform, list, state, _) => (platform, &list.policy, state),
     };
+    let is_listed = matches!(subject, Subject::Found(..));
     let next_repeat = match event.reason.status() {
+        // The steps of a listed key are its reminders.
+        Status::Firing if is_listed => None,
         Status::Firing => {
             policy.repeat.of(event.severity).map(|interval| time::add(event.at, interval))
         }
@@ -126,6 +140,7 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
         platform_url: platform.urls.first().cloned().unwrap_or_default(),
         credential: match subject {
             Subject::Credential(_, credential, state) => Some(notice_credential(credential, state)),
+            Subject::Found(_, list, state, found) => Some(notice_found(list, state, found)),
             Subject::Platform(..) => None,
         },
         next_repeat,
@@ -139,7 +154,7 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
         },
         clock_skew_seconds: match subject {
             Subject::Platform(_, state, _) => state.clock_skew.map(|it| it.num_seconds()),
-            Subject::Credential(..) => None,
+            Subject::Credential(..) | Subject::Found(..) => None,
         },
     }
 }
@@ -164,6 +179,35 @@ fn notice_credential(credential: &Credential, state: &State) -> NoticeCredential
         expiry_state: expiry_state.to_owned(),
         expires_at,
         observed_at: state.observed_at,
+        user: None,
+        description: None,
+        created_at: None,
+    }
+}
+
+fn notice_found(list: &Credential, state: &State, found: &Found) -> NoticeCredential {
+    let Item { id, user, description, created, reading } = &found.item;
+    let (expiry_state, expires_at) = match reading {
+        Some(Reading::ExpiresAt(at)) => ("dated", Some(*at)),
+        Some(Reading::Never) => ("never", None),
+        Some(Reading::Undated) => ("undated", None),
+        None => ("unparsable", None),
+    };
+    let said = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
+    NoticeCredential {
+        name: id.to_string(),
+        kind: LISTED.to_owned(),
+        key_id: Some(id.to_string()),
+        team: list.team.clone(),
+        used_by: list.used_by.clone(),
+        renewal_note: list.renewal_note.clone(),
+        labels: list.labels.clone(),
+        expiry_state: expiry_state.to_owned(),
+        expires_at,
+        observed_at: state.last_success,
+        user: said(user),
+        description: said(description),
+        created_at: *created,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Commands name `$OLD_KEY` and `$NEW_KEY`, never a value. Whatever stands in a command is reduced to characters that a
 //! shell takes literally, because people paste it.
 
+mod inventory;
 mod platform;
 
 use chrono::{DateTime, Utc};
@@ -19,6 +20,9 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
         }
         Reason::Recovered => return vec!["Nothing: this closes the alert.".to_owned()],
         Reason::Removed => {
+            if let Some(steps) = notice.credential.as_ref().and_then(inventory::after_end) {
+                return steps;
+            }
             return vec![
                 "Nothing, if it was removed on purpose. Otherwise put it back into the configuration: its expiry is no longer watched."
                     .to_owned(),
@@ -27,7 +31,8 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
         Reason::Renewed => return after_renewal(notice),
         Reason::New | Reason::Escalated | Reason::Repeat => {}
     }
-    if let Some(steps) = platform::steps(notice, topic) {
+    if let Some(steps) = inventory::steps(notice, topic).or_else(|| platform::steps(notice, topic))
+    {
         return steps;
     }
     match topic.alert {
@@ -36,6 +41,10 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
         AlertName::CredentialForbidden => forbidden(notice),
         AlertName::CredentialExpiryUnknown => unknown(notice),
         AlertName::CredentialNeverExpires => never(notice),
+        // Only of listed keys, which have words of their own.
+        AlertName::ApiKeyCreated | AlertName::ApiKeyDeleted | AlertName::ApiKeyLongLived => {
+            Vec::new()
+        }
         AlertName::PlatformUnreachable => unreachable(notice),
         AlertName::PlatformClockSkew => vec![
             "Check the time service (NTP) of the machine of this exporter and of the ECE coordinators.".to_owned(),
@@ -48,7 +57,7 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
 fn kind_of(notice: &Notice) -> Kind {
     match notice.credential.as_ref().map(Thing::of) {
         Some(Thing::Credential(kind)) => kind,
-        Some(Thing::License | Thing::Certificate(_)) | None => Kind::Key,
+        Some(Thing::License | Thing::Certificate(_) | Thing::Listed | Thing::List) | None => Kind::Key,
     }
 }
 
@@ -208,7 +217,12 @@ pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
         return Vec::new();
     }
     match notice.credential.as_ref().map(Thing::of) {
-        Some(Thing::Credential(Kind::Login) | Thing::Certificate("endpoint")) => return Vec::new(),
+        Some(
+            Thing::Credential(Kind::Login)
+            | Thing::Certificate("endpoint")
+            | Thing::Listed
+            | Thing::List,
+        ) => return Vec::new(),
         Some(Thing::Credential(Kind::Token)) => {
             return vec!["POST /api/v1/users/auth/_login".to_owned()];
         }

@@ -218,7 +218,7 @@ fn line(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Line {
     let platform = plain(&notice.platform);
     let predicate = text::predicate(notice, topic, now);
     let text = match &notice.credential {
-        Some(credential) => format!("{platform}/{} {predicate}{team}", plain(&credential.name)),
+        Some(credential) => format!("{platform}/{} {predicate}{team}", text::called(credential)),
         None => format!("{platform} {predicate}"),
     };
     Line { tag: topic.tag(), color: color(topic), text }
@@ -236,9 +236,10 @@ fn section(notice: &Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -
                 kind => phrase(kind),
             };
             let name = plain(&credential.name);
-            let what = match Thing::of(credential).noun() {
-                Some(noun) => format!("The {noun}"),
-                None => format!("{kind} \"{name}\""),
+            let what = match (Thing::of(credential), Thing::of(credential).noun()) {
+                (_, Some(noun)) => format!("The {noun}"),
+                (Thing::Listed, None) => format!("The {}", text::called(credential)),
+                (_, None) => format!("{kind} \"{name}\""),
             };
             (
                 format!("{what} on ECE platform \"{platform}\" {predicate}."),
@@ -276,6 +277,8 @@ fn credential_facts(
     add(breaks, text::uses(credential));
     add("Last confirmed", Some(text::freshness(notice, now)));
     add("Last probe", text::problem(notice));
+    add("Owner", credential.user.as_deref().map(phrase));
+    add("Made", credential.created_at.map(instant));
     add("Key id", credential.key_id.as_deref().map(phrase));
     add("Platform", Some(phrase(&notice.platform_url)));
     let labels: Vec<_> = credential
@@ -340,6 +343,13 @@ fn why(notice: &Notice, topic: Topic) -> String {
         }
         (_, AlertName::CredentialNeverExpires, _) => {
             "the policy reports keys without an expiry".to_owned()
+        }
+        (_, AlertName::ApiKeyCreated, _) => "a key is new in the list of keys".to_owned(),
+        (_, AlertName::ApiKeyDeleted, _) => {
+            "a key is gone from the list of keys before its expiry".to_owned()
+        }
+        (_, AlertName::ApiKeyLongLived, _) => {
+            "a key lives longer than `lifetime_max` allows".to_owned()
         }
         (_, AlertName::PlatformUnreachable, _) => {
             "every credential of the platform failed to get an answer".to_owned()

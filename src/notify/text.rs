@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::{AlertName, Reason, Status};
 use crate::config::{CredentialKind, Severity};
-use crate::delivery::{Notice, NoticeCredential};
+use crate::delivery::{LISTED, Notice, NoticeCredential};
 
 /// The most characters of a server's answer that are shown: enough for any real error, too little to flood a log.
 pub const SHOWN_CHARS_MAX: usize = 256;
@@ -79,6 +79,10 @@ pub enum Thing<'a> {
     License,
     /// A certificate of the platform: of `endpoint`, or of this service.
     Certificate(&'a str),
+    /// A key that ECE lists, and whose secret is not held.
+    Listed,
+    /// The list of keys.
+    List,
 }
 
 impl<'a> Thing<'a> {
@@ -90,6 +94,8 @@ impl<'a> Thing<'a> {
                 let name = credential.name.as_str();
                 Self::Certificate(name.strip_prefix("certificate-").unwrap_or(name))
             }
+            CredentialKind::INVENTORY => Self::List,
+            LISTED => Self::Listed,
             CredentialKind::BEARER_TOKEN => Self::Credential(Kind::Token),
             CredentialKind::LOGIN => Self::Credential(Kind::Login),
             _ => Self::Credential(Kind::Key),
@@ -101,10 +107,11 @@ impl<'a> Thing<'a> {
         matches!(self, Self::Credential(_))
     }
 
-    /// `license`, `certificate of ui`; nothing for a credential, which is called by its name.
+    /// `license`, `certificate of ui`; nothing for what is called by its name.
     pub fn noun(self) -> Option<String> {
         match self {
-            Self::Credential(_) => None,
+            Self::Credential(_) | Self::Listed => None,
+            Self::List => Some("list of keys".to_owned()),
             Self::License => Some("license".to_owned()),
             Self::Certificate("endpoint") => Some("certificate of the endpoint".to_owned()),
             Self::Certificate(service) => Some(format!("certificate of {}", plain(service))),
@@ -204,10 +211,15 @@ pub fn predicate(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
             Some(at) => format!("RENEWED until {}", date(at)),
             None => "RENEWED, it does not expire any more".to_owned(),
         },
+        Reason::Removed if is_listed(notice) => "is GONE from ECE's list, or held now".to_owned(),
         Reason::Removed => "REMOVED from the configuration, it is no longer watched".to_owned(),
         Reason::Recovered => recovered(topic.alert, borrows(notice), expires_at),
         Reason::New | Reason::Escalated | Reason::Repeat => firing(notice, topic, expires_at, now),
     }
+}
+
+fn is_listed(notice: &Notice) -> bool {
+    notice.credential.as_ref().is_some_and(|it| Thing::of(it) == Thing::Listed)
 }
 
 /// Whether the subject is read with somebody else's key, so that a 403 is not its own.
@@ -230,6 +242,9 @@ fn recovered(alert: AlertName, borrows: bool, expires_at: Option<DateTime<Utc>>)
             format!("RECOVERED, it can be checked again{until}")
         }
         AlertName::CredentialNeverExpires => format!("RECOVERED, it now has an expiry{until}"),
+        AlertName::ApiKeyCreated | AlertName::ApiKeyDeleted | AlertName::ApiKeyLongLived => {
+            "needs nothing more".to_owned()
+        }
         AlertName::PlatformUnreachable => "RECOVERED, it answers again".to_owned(),
         AlertName::PlatformClockSkew => "RECOVERED, the clocks agree again".to_owned(),
     }
@@ -263,6 +278,15 @@ fn firing(
             None => "has an UNKNOWN expiry".to_owned(),
         },
         AlertName::CredentialNeverExpires => "NEVER EXPIRES".to_owned(),
+        AlertName::ApiKeyCreated => "is NEW".to_owned(),
+        AlertName::ApiKeyDeleted => {
+            let until = expires_at.map(|at| format!(", it would have lived until {}", date(at)));
+            format!("is GONE{}", until.unwrap_or_default())
+        }
+        AlertName::ApiKeyLongLived => match expires_at {
+            Some(at) => format!("lives TOO LONG, until {}", date(at)),
+            None => "lives TOO LONG, it never expires".to_owned(),
+        },
         AlertName::PlatformUnreachable => "is UNREACHABLE".to_owned(),
         AlertName::PlatformClockSkew => match notice.clock_skew_seconds {
             Some(skew) if 0 <= skew => {
@@ -279,7 +303,19 @@ fn firing(
 
 /// The name as it stands in a subject: the credential's, or `platform`.
 pub fn short_name(notice: &Notice) -> String {
-    notice.credential.as_ref().map_or_else(|| "platform".to_owned(), |it| plain(&it.name))
+    notice.credential.as_ref().map_or_else(|| "platform".to_owned(), called)
+}
+
+/// What people call it: its name, or for a listed key what its owner calls it, and who that is.
+pub fn called(credential: &NoticeCredential) -> String {
+    if Thing::of(credential) != Thing::Listed {
+        return plain(&credential.name);
+    }
+    let name = credential.description.as_deref().unwrap_or(&credential.name);
+    match &credential.user {
+        Some(user) => format!("key \"{}\" of {}", cut(&plain(name), 60), cut(&plain(user), 40)),
+        None => format!("key \"{}\"", cut(&plain(name), 60)),
+    }
 }
 
 /// One sentence with the full name; at most 256 characters.
@@ -289,7 +325,10 @@ pub fn summary(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
     let text = match &notice.credential {
         Some(credential) => {
             let what = Thing::of(credential).noun();
-            let what = what.unwrap_or_else(|| format!("credential {}", plain(&credential.name)));
+            let what = what.unwrap_or_else(|| match Thing::of(credential) {
+                Thing::Listed => called(credential),
+                _ => format!("credential {}", called(credential)),
+            });
             format!("ECE {what} on {platform} {predicate}.")
         }
         None => format!("ECE platform {platform} {predicate}."),

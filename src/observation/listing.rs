@@ -30,6 +30,8 @@ pub struct Listing {
     pub total: usize,
     /// How many entries could not be read: without an id, or no JSON object.
     pub unreadable: usize,
+    /// How many keys were listed, those without interest too.
+    pub listed: usize,
 }
 
 /// One listed key.
@@ -55,12 +57,14 @@ impl Listing {
 }
 
 impl Item {
-    /// The order of importance, most important first: what cannot be read, then by expiry, then what never expires.
-    pub fn rank(&self) -> i64 {
+    /// The order of importance, most important first: what cannot be read, what expires soon, what expires late, what has
+    /// expired, and what never does.
+    pub fn rank(&self, now: DateTime<Utc>) -> (u8, i64) {
         match self.reading {
-            None => i64::MIN,
-            Some(Reading::ExpiresAt(at)) => at.timestamp_millis(),
-            Some(Reading::Never | Reading::Undated) => i64::MAX,
+            None => (0, 0),
+            Some(Reading::ExpiresAt(at)) if now < at => (1, at.timestamp_millis()),
+            Some(Reading::ExpiresAt(at)) => (2, -at.timestamp_millis()),
+            Some(Reading::Never | Reading::Undated) => (3, 0),
         }
     }
 }
@@ -72,19 +76,24 @@ pub struct Lister<'a> {
     filter: &'a Filter,
     items_max: usize,
     date: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
     kept: BinaryHeap<Ranked>,
     users: HashSet<Arc<str>>,
     total: usize,
     unreadable: usize,
+    listed: usize,
 }
 
 /// An item in the order of its rank.
 #[derive(Debug)]
-struct Ranked(Item);
+struct Ranked {
+    rank: (u8, i64),
+    item: Item,
+}
 
 impl Ranked {
-    fn key(&self) -> (i64, &str) {
-        (self.0.rank(), &self.0.id)
+    fn key(&self) -> ((u8, i64), &str) {
+        (self.rank, &self.item.id)
     }
 }
 
@@ -124,32 +133,43 @@ struct Entry {
 }
 
 impl<'a> Lister<'a> {
-    /// Holds at most `items_max` of the keys that `filter` lets through. `date` is when the answer was given.
-    pub fn new(filter: &'a Filter, items_max: usize, date: Option<DateTime<Utc>>) -> Self {
+    /// Holds at most `items_max` of the keys that `filter` lets through. `date` is when the answer was given, by its own
+    /// account.
+    pub fn new(
+        filter: &'a Filter,
+        items_max: usize,
+        date: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Self {
         Self {
             elements: Elements::of("keys"),
             filter,
             items_max,
             date,
+            now,
             kept: BinaryHeap::new(),
             users: HashSet::new(),
             total: 0,
             unreadable: 0,
+            listed: 0,
         }
     }
 
     /// Reads on.
     pub fn feed(&mut self, piece: &[u8]) {
-        let Self { elements, filter, items_max, date, kept, users, total, unreadable } = self;
+        let Self { elements, filter, items_max, date, now, kept, users, .. } = self;
+        let (total, unreadable, listed) =
+            (&mut self.total, &mut self.unreadable, &mut self.listed);
         elements.feed(piece, |element| {
             let entry = serde_json::from_slice::<Entry>(element).ok();
             let Some(item) = entry.and_then(|it| item(&it, *date, users)) else {
                 *unreadable += 1;
                 return;
             };
+            *listed += 1;
             if filter.matches(&item.user, &item.description) {
                 *total += 1;
-                kept.push(Ranked(item));
+                kept.push(Ranked { rank: item.rank(*now), item });
                 if *items_max < kept.len() {
                     kept.pop();
                 }
@@ -160,13 +180,14 @@ impl<'a> Lister<'a> {
     /// What the whole list showed; `None` if it was none, or broke off.
     pub fn end(self) -> Option<Listing> {
         let End::Whole { skipped } = self.elements.end() else { return None };
-        let mut items: Vec<Item> = self.kept.into_iter().map(|it| it.0).collect();
+        let mut items: Vec<Item> = self.kept.into_iter().map(|it| it.item).collect();
         items.sort_by(|a, b| a.id.cmp(&b.id));
-        let listed = items.len();
+        let kept = items.len();
         // A list that names a key twice would otherwise name it as new again and again.
         items.dedup_by(|a, b| a.id == b.id);
-        let total = self.total - (listed - items.len());
-        Some(Listing { items, total, unreadable: self.unreadable + skipped })
+        let total = self.total - (kept - items.len());
+        let unreadable = self.unreadable + skipped;
+        Some(Listing { items, total, unreadable, listed: self.listed })
     }
 }
 
@@ -226,7 +247,8 @@ mod tests {
     use super::*;
 
     fn list(text: &str, filter: &Filter, items_max: usize) -> Option<Listing> {
-        let mut lister = Lister::new(filter, items_max, None);
+        let now = "2026-11-24T00:00:00Z".parse().unwrap();
+        let mut lister = Lister::new(filter, items_max, None, now);
         text.as_bytes().chunks(7).for_each(|it| lister.feed(it));
         lister.end()
     }
@@ -261,14 +283,15 @@ mod tests {
         let text = r#"{"keys":[
             {"id":"never"},
             {"id":"late","expiration_date":"2029-01-01T00:00:00Z"},
+            {"id":"gone","expiration_date":"2026-01-01T00:00:00Z"},
             {"id":"soon","expiration_date":"2027-01-01T00:00:00Z"},
             {"id":"unclear","expiration_date":"?"},
             {"id":"later","expiration_date":"2030-01-01T00:00:00Z"}]}"#;
         let listing = list(text, &Filter::default(), 3).unwrap();
         assert_eq!(ids(&listing), ["late", "soon", "unclear"]);
         assert!(listing.is_truncated());
-        assert_eq!(listing.total, 5);
-        assert!(!list(text, &Filter::default(), 5).unwrap().is_truncated());
+        assert_eq!(listing.total, 6);
+        assert!(!list(text, &Filter::default(), 6).unwrap().is_truncated());
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Prober {
         };
         if answer.is_success() {
             let host = coordinator.transport.host();
-            return match listed(&mut answer, inventory, host).await {
+            return match listed(&mut answer, inventory, host, now()).await {
                 Ok(listing) => {
                     let sight = Sight::of(&answer.head(Vec::new()), Ok(Reading::Undated));
                     Sight { listing: Some(Arc::new(listing)), ..sight }
@@ -94,8 +94,9 @@ async fn listed(
     answer: &mut Arriving<'_>,
     inventory: &Inventory,
     host: &str,
+    now: DateTime<Utc>,
 ) -> Result<Listing, Failure> {
-    let mut lister = Lister::new(&inventory.filter, inventory.keys_max, answer.date());
+    let mut lister = Lister::new(&inventory.filter, inventory.keys_max, answer.date(), now);
     let mut read = 0;
     while let Some(piece) = answer.piece().await? {
         let piece = piece.as_ref();
@@ -108,7 +109,16 @@ async fn listed(
         }
         lister.feed(piece);
     }
-    lister.end().ok_or_else(|| no_list(host))
+    let listing = lister.end().ok_or_else(|| no_list(host))?;
+    if listing.listed == 0 {
+        // The key that asks is one. Taken at its word, such a list would end every alert.
+        let message = format!(
+            "{host} lists no key at all, not even the one that asks; check what stands between, and look into the logs \
+             of ECE."
+        );
+        return Err(failure(FailureReason::UnexpectedStatus, message));
+    }
+    Ok(listing)
 }
 
 fn no_list(host: &str) -> Failure {

@@ -9,7 +9,7 @@ use crate::notify::text::{Thing, Topic};
 pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
     let credential = notice.credential.as_ref()?;
     let thing = Thing::of(credential);
-    if thing.is_credential() {
+    if !matches!(thing, Thing::License | Thing::Certificate(_)) {
         return None;
     }
     let steps = match topic.alert {
@@ -19,7 +19,11 @@ pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
         | AlertName::CredentialRejected => renew(notice, credential, thing),
         AlertName::CredentialForbidden => forbidden(thing),
         AlertName::CredentialExpiryUnknown => unknown(notice, credential),
-        AlertName::PlatformUnreachable | AlertName::PlatformClockSkew => return None,
+        AlertName::PlatformUnreachable
+        | AlertName::PlatformClockSkew
+        | AlertName::ApiKeyCreated
+        | AlertName::ApiKeyDeleted
+        | AlertName::ApiKeyLongLived => return None,
     };
     Some(steps)
 }
@@ -27,7 +31,7 @@ pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
 /// The steps after a renewal was seen.
 pub(super) fn after_renewal(credential: &NoticeCredential) -> Option<Vec<String>> {
     match Thing::of(credential) {
-        Thing::Credential(_) => None,
+        Thing::Credential(_) | Thing::Listed | Thing::List => None,
         Thing::License => Some(vec!["Nothing: the new license is in effect.".to_owned()]),
         Thing::Certificate(_) => Some(vec![
             "Check that everything that connects there trusts the new chain, this exporter too (tls_config)."
@@ -66,7 +70,7 @@ fn renew(notice: &Notice, credential: &NoticeCredential, thing: Thing<'_>) -> Ve
             "If the new chain has another authority, give it to everything that connects there."
                 .to_owned(),
         ],
-        Thing::Credential(_) => Vec::new(),
+        Thing::Credential(_) | Thing::Listed | Thing::List => Vec::new(),
     };
     if let Some(note) = credential.renewal_note.as_deref() {
         steps.push(format!("Note: {}", cut(&plain(note), NOTE_CHARS_MAX)));
@@ -78,7 +82,7 @@ fn renew(notice: &Notice, credential: &NoticeCredential, thing: Thing<'_>) -> Ve
 fn forbidden(thing: Thing<'_>) -> Vec<String> {
     let key = match thing {
         Thing::License => "license",
-        Thing::Certificate(_) | Thing::Credential(_) => "certificates.services",
+        _ => "certificates.services",
     };
     vec![
         "The owner of the credential that asks may not read this. Give the owner a role that may see the platform, such as ece_platform_viewer (Access > Users), or name another credential."

@@ -113,6 +113,10 @@ struct Credential<'a> {
     name: &'a str,
     kind: &'a str,
     key_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
     team: Option<&'a str>,
     used_by: &'a [String],
     labels: BTreeMap<&'a str, &'a str>,
@@ -125,6 +129,8 @@ impl<'a> Credential<'a> {
             name: "",
             kind: "platform",
             key_id: None,
+            user: None,
+            description: None,
             team: None,
             used_by: &[],
             labels: BTreeMap::new(),
@@ -136,6 +142,8 @@ impl<'a> Credential<'a> {
             name: &credential.name,
             kind: &credential.kind,
             key_id: credential.key_id.as_deref(),
+            user: credential.user.as_deref(),
+            description: credential.description.as_deref(),
             team: credential.team.as_deref(),
             used_by: &credential.used_by[..credential.used_by.len().min(text::USES_MAX)],
             labels: credential.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
@@ -189,6 +197,9 @@ fn kind(topic: Topic, about_credential: bool) -> &'static str {
         AlertName::CredentialForbidden => "credential.forbidden",
         AlertName::CredentialExpiryUnknown => "credential.expiry_unknown",
         AlertName::CredentialNeverExpires => "credential.never_expires",
+        AlertName::ApiKeyCreated => "credential.created",
+        AlertName::ApiKeyDeleted => "credential.deleted",
+        AlertName::ApiKeyLongLived => "credential.long_lived",
         AlertName::PlatformUnreachable => "platform.unreachable",
         AlertName::PlatformClockSkew => "platform.clock_skew",
     }

@@ -1,0 +1,319 @@
+//! What a list of keys changes: which keys are new, gone, about to expire, or live too long.
+//!
+//! How long a listed key lives goes the way of every credential (`credential::decide`). What is new here is that keys come
+//! and go without a word in the configuration. Of a key that is held too, its credential speaks, not the list. A key that
+//! had expired before it was first seen is shown and not told: nobody was there to be told in time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::credential::{CONFIRM_AFTER, State, decide, wake_at};
+use super::{AlertName, Event, PlatformState, Reason};
+use crate::config::{Inventory, Severity};
+use crate::observation::listing::{Item, Listing};
+use crate::observation::{Observation, Reading};
+use crate::time::delta;
+
+/// Lists in a row that must lack a key before it counts as gone, so that a coordinator that lags behind is not believed.
+const MISSED_MIN: u32 = 2;
+
+/// A listed key and what is remembered of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What the list says of it.
+    pub item: Item,
+    /// The credential that holds its secret, if one does.
+    pub held_by: Option<Arc<str>>,
+    /// Its expiry and its alert.
+    pub state: State,
+    /// How many lists in a row lack it.
+    pub missed: u32,
+    /// Whether it lives longer than is allowed.
+    pub lifespan: Lifespan,
+}
+
+/// Whether a key lives longer than is allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lifespan {
+    /// It does not.
+    #[default]
+    Allowed,
+    /// It does.
+    TooLong,
+}
+
+/// Something about a list of keys that somebody may want to know; it happens once, and does not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub kind: FindingKind,
+    /// When it was found.
+    pub at: DateTime<Utc>,
+    /// Which key.
+    pub item: Item,
+}
+
+/// What happened to a listed key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FindingKind {
+    /// It is new.
+    Created,
+    /// It is gone before its expiry.
+    Deleted,
+    /// It lives longer than is allowed.
+    LongLived,
+}
+
+impl FindingKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Created, Self::Deleted, Self::LongLived];
+
+    /// The label value: `created`, `deleted`, `long_lived`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Deleted => "deleted",
+            Self::LongLived => "long_lived",
+        }
+    }
+
+    /// The kind of a label value.
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.label() == label)
+    }
+
+    fn alert(self) -> AlertName {
+        match self {
+            Self::Created => AlertName::ApiKeyCreated,
+            Self::Deleted => AlertName::ApiKeyDeleted,
+            Self::LongLived => AlertName::ApiKeyLongLived,
+        }
+    }
+
+    fn severity(self, inventory: &Inventory) -> Option<Severity> {
+        match self {
+            Self::Created => inventory.created,
+            Self::Deleted => inventory.deleted,
+            Self::LongLived => inventory.long_lived,
+        }
+    }
+}
+
+/// What is known before a listing.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The keys, by id.
+    pub keys: &'a BTreeMap<Box<str>, Arc<Found>>,
+    /// The credentials that hold a key, by the id of the key.
+    pub held: &'a HashMap<Box<str>, Arc<str>>,
+    /// When the list was last read; `None` if never: then nothing in it is new.
+    pub listed_at: Option<DateTime<Utc>>,
+}
+
+/// What becomes of a listed key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is new, or something about it is.
+    Put(Arc<Found>),
+    /// It is gone.
+    Gone(Arc<Found>),
+}
+
+/// What a listing changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// The keys that change.
+    pub changes: Vec<Change>,
+    /// Who must be told what.
+    pub events: Vec<(Arc<Found>, Event)>,
+    /// What was found.
+    pub findings: Vec<Finding>,
+    /// List again this soon, if the schedule is slower.
+    pub again: Option<Duration>,
+}
+
+impl Found {
+    /// Decides what the passing of time calls for.
+    pub fn pass(&self, inventory: &Inventory, now: DateTime<Utc>) -> (Self, Vec<Event>) {
+        let decision = decide(&inventory.policy, &PlatformState::default(), &self.state, None, now);
+        (Self { state: decision.next, ..self.clone() }, decision.events)
+    }
+
+    /// When the passing of time alone next calls for a decision.
+    pub fn wake_at(&self, inventory: &Inventory) -> Option<DateTime<Utc>> {
+        match self.held_by {
+            Some(_) => None,
+            None => wake_at(&inventory.policy, &self.state),
+        }
+    }
+}
+
+/// Takes a listing into account, which was read at `now`.
+pub fn reconcile(
+    inventory: &Inventory,
+    known: Known<'_>,
+    listing: &Listing,
+    now: DateTime<Utc>,
+) -> Reconciled {
+    let mut out = Reconciled::default();
+    let edge = listing.items.iter().map(|it| it.rank(now)).max().filter(|_| listing.is_truncated());
+    // The list is in the order of the ids, as the known keys are.
+    let mut before = known.keys.iter().peekable();
+    for item in &listing.items {
+        while let Some((_, found)) = before.next_if(|(id, _)| **id < item.id) {
+            missing(inventory, known, edge, found, &mut out, now);
+        }
+        let found = before.next_if(|(id, _)| **id == item.id).map(|(_, found)| found);
+        listed(inventory, known, item, found, &mut out, now);
+    }
+    for (_, found) in before {
+        missing(inventory, known, edge, found, &mut out, now);
+    }
+    out
+}
+
+/// A key that the list holds.
+fn listed(
+    inventory: &Inventory,
+    known: Known<'_>,
+    item: &Item,
+    before: Option<&Arc<Found>>,
+    out: &mut Reconciled,
+    now: DateTime<Utc>,
+) {
+    let held_by = known.held.get(&item.id).cloned();
+    let lifespan = lifespan(inventory, item, now);
+    if let Some(found) = before
+        && found.item == *item
+        && found.held_by == held_by
+        && found.lifespan == lifespan
+        && found.missed == 0
+        && found.state.candidate.is_none()
+    {
+        return;
+    }
+    let (state, events) = live(inventory, item, held_by.is_some(), before, now);
+    if state.candidate.is_some() {
+        out.again = Some(CONFIRM_AFTER);
+    }
+    let found = Arc::new(Found { item: item.clone(), held_by, state, missed: 0, lifespan });
+    out.changes.push(Change::Put(Arc::clone(&found)));
+    out.events.extend(events.into_iter().map(|it| (Arc::clone(&found), it)));
+    let is_new = before.is_none()
+        && known.listed_at.is_some_and(|at| item.created.is_none_or(|created| at <= created));
+    if is_new {
+        note(inventory, FindingKind::Created, &found, out, now);
+    }
+    let was_allowed = before.is_none_or(|it| it.lifespan == Lifespan::Allowed);
+    if was_allowed && lifespan == Lifespan::TooLong {
+        note(inventory, FindingKind::LongLived, &found, out, now);
+    }
+}
+
+/// The next state of a listed key, and what it calls for.
+fn live(
+    inventory: &Inventory,
+    item: &Item,
+    is_held: bool,
+    before: Option<&Arc<Found>>,
+    now: DateTime<Utc>,
+) -> (State, Vec<Event>) {
+    let mut state = before.map(|it| it.state.clone()).unwrap_or_default();
+    if is_held {
+        let firing = state.lifetime.take();
+        let ended = firing.map(|it| Event::of(&it, Reason::Removed, state.generation, now));
+        let state = State { reading: item.reading, observed_at: Some(now), ..state };
+        return (state, ended.into_iter().collect());
+    }
+    let Some(reading) = item.reading else { return (state, Vec::new()) };
+    let observation = Observation {
+        at: now,
+        took: Duration::ZERO,
+        http_status: None,
+        key_id: None,
+        clock_skew: None,
+        result: Ok(reading),
+        listing: None,
+    };
+    let around = PlatformState::default();
+    let decision = decide(&inventory.policy, &around, &state, Some(&observation), now);
+    let had_expired = matches!(reading, Reading::ExpiresAt(at) if at <= now);
+    let events = match before {
+        None if had_expired => Vec::new(),
+        _ => decision.events,
+    };
+    (decision.next, events)
+}
+
+/// A key that is known and that the list lacks. `edge` is the last place of a list that was cut.
+fn missing(
+    inventory: &Inventory,
+    known: Known<'_>,
+    edge: Option<(u8, i64)>,
+    found: &Arc<Found>,
+    out: &mut Reconciled,
+    now: DateTime<Utc>,
+) {
+    if edge.is_some_and(|edge| edge <= found.item.rank(now)) {
+        // It is behind those that are held: it may be there still.
+        out.changes.push(Change::Gone(Arc::clone(found)));
+        return;
+    }
+    let missed = found.missed + 1;
+    if missed < MISSED_MIN {
+        out.again = Some(CONFIRM_AFTER);
+        out.changes.push(Change::Put(Arc::new(Found { missed, ..Found::clone(found) })));
+        return;
+    }
+    out.changes.push(Change::Gone(Arc::clone(found)));
+    if let Some(firing) = &found.state.lifetime {
+        let ended = Event::of(firing, Reason::Removed, found.state.generation, now);
+        out.events.push((Arc::clone(found), ended));
+    }
+    let had_expired = matches!(found.item.reading, Some(Reading::ExpiresAt(at)) if at <= now);
+    // What is filtered out from now on was not deleted.
+    let is_wanted = inventory.filter.matches(&found.item.user, &found.item.description);
+    if !had_expired && is_wanted && known.listed_at.is_some() {
+        note(inventory, FindingKind::Deleted, found, out, now);
+    }
+}
+
+fn note(
+    inventory: &Inventory,
+    kind: FindingKind,
+    found: &Arc<Found>,
+    out: &mut Reconciled,
+    now: DateTime<Utc>,
+) {
+    out.findings.push(Finding { kind, at: now, item: found.item.clone() });
+    let Some(severity) = kind.severity(inventory) else { return };
+    let event = Event {
+        name: kind.alert(),
+        reason: Reason::New,
+        severity,
+        step: None,
+        at: now,
+        starts_at: now,
+        repeat: 0,
+        generation: found.state.generation,
+        previous_expiry: None,
+    };
+    out.events.push((Arc::clone(found), event));
+}
+
+/// Whether a key lives longer than is allowed. One that has expired no longer does.
+fn lifespan(inventory: &Inventory, item: &Item, now: DateTime<Utc>) -> Lifespan {
+    let Some(max) = inventory.lifetime_max else { return Lifespan::Allowed };
+    match (item.reading, item.created) {
+        (Some(Reading::Never), _) => Lifespan::TooLong,
+        (Some(Reading::ExpiresAt(at)), created)
+            if now < at && delta(max) < at - created.unwrap_or(now) =>
+        {
+            Lifespan::TooLong
+        }
+        _ => Lifespan::Allowed,
+    }
+}
