@@ -14,7 +14,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::credential::{Decision, State, decide, wake_at};
-pub use self::inventory::{Change, Finding, FindingKind, Found, Known, Reconciled, reconcile};
+pub use self::inventory::{
+    Change, Finding, FindingKind, Found, Known, Lifespan, Reconciled, reconcile,
+};
 pub use self::platform::{CLOCK_SKEW_MAX, PlatformDecision, PlatformState};
 use crate::config::{Repeat, Severity};
 

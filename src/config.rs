@@ -265,6 +265,18 @@ impl CredentialKind {
         }
     }
 
+    /// The key of another credential with which it is read.
+    pub fn borrowed_key(&self) -> Option<&BorrowedKey> {
+        match self {
+            Self::License(key) | Self::Certificate(Certificate::Service { key, .. }) => Some(key),
+            Self::Inventory(inventory) => Some(&inventory.key),
+            Self::ApiKey(_)
+            | Self::BearerToken(_)
+            | Self::Login { .. }
+            | Self::Certificate(Certificate::Endpoint) => None,
+        }
+    }
+
     /// How a probe of it is followed up.
     pub fn follow_up(&self) -> FollowUp {
         match self {

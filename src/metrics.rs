@@ -7,6 +7,7 @@
 mod credentials;
 mod exporter;
 mod family;
+mod lists;
 pub mod negotiation;
 mod platforms;
 mod process;
@@ -31,6 +32,8 @@ use crate::status::{CredentialStatus, Snapshot};
 
 /// Room for one credential's series, so that a large exposition grows its buffer once and not twenty times.
 const BYTES_PER_CREDENTIAL: usize = 2800;
+/// For each listed key.
+const BYTES_PER_LISTED_KEY: usize = 320;
 /// Room for everything else.
 const BYTES_FIXED: usize = 16 * 1024;
 
@@ -115,7 +118,7 @@ pub fn probes_only(
     now: DateTime<Utc>,
     format: Format,
 ) -> Result<String, fmt::Error> {
-    expose(Snapshot { credentials, platforms: Vec::new() }, None, now, format)
+    expose(Snapshot { credentials, ..Snapshot::default() }, None, now, format)
 }
 
 fn expose(
@@ -124,7 +127,10 @@ fn expose(
     now: DateTime<Utc>,
     format: Format,
 ) -> Result<String, fmt::Error> {
-    let room = BYTES_FIXED + snapshot.credentials.len() * BYTES_PER_CREDENTIAL;
+    let keys: usize = snapshot.lists.iter().map(|it| it.keys.len()).sum();
+    let room = BYTES_FIXED
+        + snapshot.credentials.len() * BYTES_PER_CREDENTIAL
+        + keys * BYTES_PER_LISTED_KEY;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Exposition { snapshot, own, now }));
     let mut out = String::with_capacity(room);
@@ -148,6 +154,7 @@ impl Collector for Exposition {
         credentials::encode(&mut encoder, &self.snapshot.credentials, self.now)?;
         let Some((values, process)) = &self.own else { return Ok(()) };
         platforms::encode(&mut encoder, &self.snapshot)?;
+        lists::encode(&mut encoder, &self.snapshot.lists, self.now)?;
         exporter::encode(&mut encoder, &self.snapshot, values)?;
         match process {
             Some(process) => process::encode(&mut encoder, process, values.started),

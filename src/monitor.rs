@@ -8,10 +8,11 @@
 //! fails it is forgotten, and the next probe decides again. That a credential was probed once more with the same result
 //! is recorded with the next such transaction, within seconds.
 
+mod list;
 mod record;
 mod slot;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -19,10 +20,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use self::list::List;
 use self::record::{Draft, Unsaved};
 use self::slot::{PlatformSlot, Slot};
 use crate::alert::{self, Decision};
-use crate::config::{Config, CredentialId, FollowUp};
+use crate::config::{Config, CredentialId, CredentialKind, FollowUp};
 use crate::delivery::{self, Subject};
 use crate::metrics::Telemetry;
 use crate::observation::Observation;
@@ -70,6 +72,8 @@ pub struct Monitor {
     shared: Shared,
     slots: Vec<Slot>,
     platforms: Vec<PlatformSlot>,
+    /// The lists of keys, by the position of the credential that each is.
+    lists: BTreeMap<usize, List>,
     by_id: HashMap<CredentialId, usize>,
     /// When credentials are to be probed; one in flight or waiting for its turn is not in here.
     runs: BTreeSet<(DateTime<Utc>, usize)>,
@@ -109,6 +113,7 @@ impl Monitor {
             shared,
             slots: Vec::new(),
             platforms: Vec::new(),
+            lists: BTreeMap::new(),
             by_id: HashMap::new(),
             runs: BTreeSet::new(),
             wakes: BTreeSet::new(),
@@ -127,6 +132,11 @@ impl Monitor {
                     state,
                     now,
                 );
+                if let CredentialKind::Inventory(inventory) = &credential.kind {
+                    let of_list = remembered.lists.remove(&credential.id).unwrap_or_default();
+                    let (row, at) = (monitor.lists.len(), monitor.slots.len());
+                    monitor.lists.insert(at, List::new(Arc::clone(inventory), row, of_list, now));
+                }
                 monitor.by_id.insert(credential.id.clone(), monitor.slots.len());
                 monitor.slots.push(slot);
             }
@@ -135,6 +145,11 @@ impl Monitor {
         monitor.shared.board.replace(Snapshot {
             credentials,
             platforms: monitor.platforms.iter().map(|slot| Arc::new(slot.status())).collect(),
+            lists: monitor
+                .lists
+                .iter()
+                .map(|(at, list)| Arc::new(monitor.list_status(*at, list)))
+                .collect(),
         });
         Ok(monitor)
     }
@@ -189,7 +204,13 @@ impl Monitor {
         self.last_tick = Some(now);
         while let Some((at, slot)) = self.runs.first().copied().filter(|(at, _)| *at <= now) {
             self.runs.remove(&(at, slot));
-            self.queue(slot);
+            match self.waits_for_probes(slot, now) {
+                Some(later) => {
+                    self.slots[slot].next_run = later;
+                    self.runs.insert((later, slot));
+                }
+                None => self.queue(slot),
+            }
         }
         self.pass(now).await;
         if self.unsaved.is_due(now) {
@@ -235,7 +256,9 @@ impl Monitor {
         let platform = self.platforms.iter().filter_map(|it| it.state.wake_at(&it.platform.policy));
         let platform = platform.min().map(|at| at.max(now + WAKE_MIN));
         let save = self.unsaved.due_at();
-        [run, alert, platform, save].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
+        let list = self.lists.values().filter_map(List::wake_at).min();
+        let list = list.map(|at| at.max(now + WAKE_MIN));
+        [run, alert, platform, list, save].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     fn accept(&mut self, request: ProbeRequest) {
@@ -283,7 +306,11 @@ impl Monitor {
             self.platforms[slot.platform].in_flight -= 1;
             self.platforms[slot.platform].count(observation);
             self.log(*at, observation);
-            let again = self.decide(&mut draft, *at, Some(observation), observation.at.max(now));
+            let seen_at = observation.at.max(now);
+            let mut again = self.decide(&mut draft, *at, Some(observation), seen_at);
+            if let Some(listing) = &observation.listing {
+                again = self.reconcile(&mut draft, *at, listing, seen_at).or(again);
+            }
             let slot = &mut self.slots[*at];
             let again = match slot.credential.kind.follow_up() {
                 FollowUp::Soon => again,
@@ -292,6 +319,10 @@ impl Monitor {
             let scheduled = slot.scheduled_after(now);
             self.shared.telemetry.runs_missed(slot.missed(now));
             slot.next_run = again.map_or(scheduled, |wait| scheduled.min(time::add(now, wait)));
+            let next = draft.credentials.get(at).unwrap_or(&slot.state);
+            if let Some(rest) = slot.rests_after(next) {
+                slot.next_run = scheduled.max(time::add(now, rest));
+            }
         }
         let platforms = draft.platforms.keys().copied().collect();
         self.commit(draft, now).await;
@@ -301,6 +332,7 @@ impl Monitor {
                 // A client that has gone away needs no answer.
                 let _ = reply.send(status.clone());
             }
+            self.show_list(at);
         }
         self.show(platforms);
     }
@@ -339,7 +371,9 @@ impl Monitor {
                 draft.platforms.insert(at, decision.next);
             }
         }
+        self.pass_lists(&mut draft, now);
         let reminded = draft.platforms.keys().copied().collect();
+        let lists: Vec<usize> = draft.lists.keys().copied().collect();
         if !draft.is_empty() {
             self.commit(draft, now).await;
         }
@@ -347,6 +381,7 @@ impl Monitor {
             self.plan(at, now);
         }
         self.show(reminded);
+        lists.into_iter().for_each(|at| self.show_list(at));
     }
 
     /// Decides for one credential, into the draft. Says how soon to ask again.

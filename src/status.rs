@@ -3,13 +3,13 @@
 //! The monitor puts what changed onto the `Board`; a reader takes a `Snapshot` (clones of pointers) and renders it
 //! without a lock. Readers never touch the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::alert::AlertName;
+use crate::alert::{AlertName, Finding, FindingKind, Found};
 use crate::config::{CredentialId, Policy, Severity};
 use crate::observation::{FailureReason, Reading};
 
@@ -88,6 +88,34 @@ pub struct PlatformStatus {
     pub alerts: Vec<FiringAlert>,
 }
 
+/// What is known of one list of keys.
+#[derive(Debug, Clone)]
+pub struct ListStatus {
+    /// The credential that is the list.
+    pub id: CredentialId,
+    /// When somebody is told of a key.
+    pub policy: Arc<Policy>,
+    /// The keys that are held, by id.
+    pub keys: Arc<Vec<Arc<Found>>>,
+    /// How many keys of interest were listed last; `None` before the first list since the start.
+    pub total: Option<usize>,
+    /// How many entries of it could not be read.
+    pub unreadable: usize,
+    /// When the list was last read.
+    pub listed_at: Option<DateTime<Utc>>,
+    /// What was found last, oldest first.
+    pub findings: Arc<VecDeque<Finding>>,
+    /// What was found since the start of the process, by kind.
+    pub found: BTreeMap<FindingKind, u64>,
+}
+
+impl ListStatus {
+    /// Whether there are more keys than are held.
+    pub fn is_truncated(&self) -> bool {
+        self.total.is_some_and(|total| self.keys.len() < total)
+    }
+}
+
 /// One consistent view: credentials and platforms in the order of the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -95,6 +123,8 @@ pub struct Snapshot {
     pub credentials: Vec<Arc<CredentialStatus>>,
     /// The platforms.
     pub platforms: Vec<Arc<PlatformStatus>>,
+    /// The lists of keys.
+    pub lists: Vec<Arc<ListStatus>>,
 }
 
 /// Where the monitor puts what changed and readers take snapshots.
@@ -125,5 +155,10 @@ impl Board {
         for (at, row) in platforms {
             view.platforms[at] = row;
         }
+    }
+
+    /// Replaces the row of a list, by position.
+    pub fn update_list(&self, at: usize, row: Arc<ListStatus>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lists[at] = row;
     }
 }

@@ -4,6 +4,7 @@
 //! transaction, committed to the disk before it returns (WAL, `synchronous=FULL`). The guarantee: what `record` has
 //! returned for is owed until it is delivered, superseded or dead, whatever happens to the process.
 
+mod found;
 mod ledger;
 mod open;
 mod row;
@@ -18,8 +19,9 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::found::RememberedList;
 pub use self::open::{Health, Opened};
-use crate::alert::{PlatformState, State};
+use crate::alert::{Change, Finding, PlatformState, State};
 use crate::config::CredentialId;
 use crate::delivery::{Integration, Notice, Owed, Parcel, Target};
 use crate::failpoint;
@@ -47,6 +49,8 @@ pub struct Remembered {
     pub credentials: HashMap<CredentialId, State>,
     /// The platforms' states.
     pub platforms: HashMap<Arc<str>, PlatformState>,
+    /// The keys of the lists.
+    pub lists: HashMap<CredentialId, RememberedList>,
 }
 
 /// States and the obligations that they call for: written together or not at all.
@@ -56,6 +60,10 @@ pub struct Batch {
     pub credentials: Vec<(CredentialId, State)>,
     /// Next states of platforms.
     pub platforms: Vec<(Arc<str>, PlatformState)>,
+    /// What changed of the keys of lists, by list.
+    pub found: Vec<(CredentialId, Change)>,
+    /// What was found in lists.
+    pub findings: Vec<(CredentialId, Finding)>,
     /// What is owed because of them.
     pub owed: Vec<Owed>,
 }
@@ -294,7 +302,7 @@ fn is_on_disk(connection: &Connection) -> bool {
 }
 
 fn load(connection: &Connection) -> anyhow::Result<Remembered> {
-    let mut remembered = Remembered::default();
+    let mut remembered = Remembered { lists: found::load(connection)?, ..Remembered::default() };
     let mut statement = connection.prepare("SELECT key, state FROM subject")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -333,6 +341,7 @@ fn record(connection: &mut Connection, batch: &Batch, now: DateTime<Utc>) -> any
             put.execute((&**name, row::write_platform(state)?, at))?;
         }
     }
+    found::put(&transaction, &batch.found, &batch.findings, now)?;
     for owed in &batch.owed {
         ledger::owe(&transaction, owed, now)?;
     }

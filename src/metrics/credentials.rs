@@ -90,8 +90,8 @@ fn expiry(encoder: &mut DescriptorEncoder<'_>, rows: &Rows, now: DateTime<Utc>) 
         encoder,
         rows,
         ("ece_credential_expiry_known", None),
-        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown. Absent for a login, of which ECE tells no expiry",
-        |row| (row.kind != CredentialKind::LOGIN).then(|| Value::flag(row.reading.is_some())),
+        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown. Absent for a login and for an inventory, which have none",
+        |row| has_expiry(row).then(|| Value::flag(row.reading.is_some())),
     )?;
     gauges(
         encoder,
@@ -107,6 +107,11 @@ fn expiry(encoder: &mut DescriptorEncoder<'_>, rows: &Rows, now: DateTime<Utc>) 
         "Unix time at which the expiry was last confirmed by a response of ECE, 0 if never",
         |row| Some(Value::at_or_zero(row.observed_at)),
     )
+}
+
+/// Whether it is of a kind that has an expiry.
+fn has_expiry(row: &CredentialStatus) -> bool {
+    ![CredentialKind::LOGIN, CredentialKind::INVENTORY].contains(&row.kind)
 }
 
 fn expires_at(row: &CredentialStatus) -> Option<DateTime<Utc>> {

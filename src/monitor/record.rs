@@ -1,14 +1,16 @@
 //! How decisions take effect: recorded first, if anybody would miss them after a crash.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Monitor;
 use super::slot::PlatformSlot;
-use crate::alert::{self, PlatformState, State};
-use crate::config::Config;
+use crate::alert::{self, Change, Finding, PlatformState, State};
+use crate::config::{Config, CredentialId};
 use crate::delivery::{self, Subject};
+use crate::observation::listing::Listing;
 use crate::store::{Batch, Recorded};
 
 /// How often at most states are recorded in which nothing but the freshness has changed. A crash forgets this much of
@@ -21,13 +23,24 @@ pub(super) struct Draft {
     pub(super) credentials: HashMap<usize, State>,
     pub(super) platforms: HashMap<usize, PlatformState>,
     pub(super) owed: Vec<delivery::Owed>,
+    /// What changes of the keys of lists, by the position of the list's credential.
+    pub(super) lists: BTreeMap<usize, ListDraft>,
     /// Subjects and events, for the log.
     pub(super) told: Vec<(String, alert::Event)>,
 }
 
+/// What a listing or the passing of time changes of a list.
+#[derive(Debug, Default)]
+pub(super) struct ListDraft {
+    pub(super) changes: Vec<Change>,
+    pub(super) findings: Vec<Finding>,
+    /// The list as it was read, if it was.
+    pub(super) listing: Option<Arc<Listing>>,
+}
+
 impl Draft {
     pub(super) fn is_empty(&self) -> bool {
-        self.credentials.is_empty() && self.platforms.is_empty()
+        self.credentials.is_empty() && self.platforms.is_empty() && self.lists.is_empty()
     }
 
     pub(super) fn owe_platform(
@@ -93,11 +106,15 @@ impl Monitor {
     /// recorded is forgotten.
     pub(super) async fn commit(&mut self, mut draft: Draft, now: DateTime<Utc>) {
         let is_owing = !draft.owed.is_empty();
+        let changed: Vec<usize> = draft.lists.keys().copied().collect();
         if is_owing || self.has_substance(&draft) || self.unsaved.may_save(now) {
             if let Err(error) = self.record(&mut draft, now).await {
                 self.complain(format!(
                     "{error:#}; the decisions are taken again at the next probe"
                 ));
+                for at in changed {
+                    self.lists.get_mut(&at).expect("a draft is of a list").plan_all(now);
+                }
                 return;
             }
         } else {
@@ -120,6 +137,9 @@ impl Monitor {
         for (at, state) in draft.platforms {
             self.platforms[at].state = state;
         }
+        for (at, list_draft) in draft.lists {
+            self.lists.get_mut(&at).expect("a draft is of a list").apply(list_draft, now);
+        }
         if is_owing {
             self.shared.owed.notify_one();
         }
@@ -127,6 +147,9 @@ impl Monitor {
 
     /// Whether a crash must not lose the draft.
     fn has_substance(&self, draft: &Draft) -> bool {
+        if draft.lists.values().any(|it| !it.changes.is_empty() || !it.findings.is_empty()) {
+            return true;
+        }
         let mut credentials = draft.credentials.iter();
         let mut platforms = draft.platforms.iter();
         credentials.any(|(at, next)| next.differs_in_substance(&self.slots[*at].state))
@@ -150,6 +173,8 @@ impl Monitor {
                 .into_iter()
                 .map(|(at, state)| (self.platforms[at].platform.name.clone(), state.clone()))
                 .collect(),
+            found: self.of_lists(draft, |it| &it.changes),
+            findings: self.of_lists(draft, |it| &it.findings),
             owed: std::mem::take(&mut draft.owed),
         };
         // A disk that fails is not tried again at once.
@@ -173,6 +198,19 @@ impl Monitor {
         self.unsaved.platforms.clear();
         self.unsaved.is_refused = false;
         Ok(())
+    }
+
+    /// What a draft says of lists, each with the list that it is about.
+    fn of_lists<T: Clone>(
+        &self,
+        draft: &Draft,
+        what: impl Fn(&ListDraft) -> &[T],
+    ) -> Vec<(CredentialId, T)> {
+        let of = |(at, list): (&usize, &ListDraft)| {
+            let id = self.slots[*at].credential.id.clone();
+            what(list).iter().map(move |it| (id.clone(), it.clone())).collect::<Vec<_>>()
+        };
+        draft.lists.iter().flat_map(of).collect()
     }
 
     /// Records what has taken effect and is not recorded yet.

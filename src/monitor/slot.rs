@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::oneshot;
 
-use crate::alert::{Firing, PlatformState, State};
+use crate::alert::{AlertName, Firing, PlatformState, State};
 use crate::config::{Credential, FollowUp, Platform};
 use crate::observation::{FailureReason, Observation};
 use crate::probe::Prober;
@@ -23,6 +23,10 @@ const START_SPREAD_EACH: Duration = Duration::from_millis(100);
 
 /// The most runs that are counted as missed after one suspend.
 const MISSED_MAX: u64 = 1_000;
+
+/// How long what is read with a borrowed key rests when the owner of that key may not read it. Rights change rarely, and
+/// a reload or a request asks at once.
+const FORBIDDEN_REST: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Whether a probe is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +88,14 @@ impl Slot {
     pub(super) fn waits_for_schedule(&self) -> bool {
         let refused = 0 < self.state.rejections + self.state.refusals;
         refused && self.credential.kind.follow_up() == FollowUp::BySchedule
+    }
+
+    /// How long it is not asked after a probe that led to `next`: what the owner of a borrowed key may not read is not
+    /// asked for again and again.
+    pub(super) fn rests_after(&self, next: &State) -> Option<Duration> {
+        let is_forbidden =
+            next.access.as_ref().is_some_and(|it| it.name == AlertName::CredentialForbidden);
+        (is_forbidden && self.credential.kind.borrowed_key().is_some()).then_some(FORBIDDEN_REST)
     }
 
     /// The next run of the schedule; a schedule that has ended runs no more.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Backlog, Outcome, Waiting};
+use super::{Backlog, Outcome, Waiting, found};
 use crate::alert::Status;
 use crate::delivery::{Integration, Notice, Owed, Parcel, Target, ended};
 use crate::failpoint;
@@ -154,12 +154,13 @@ pub(super) fn forget_others(
         }
         transaction.execute("DELETE FROM subject WHERE key = ?1", [key])?;
     }
+    found::forget_others(&transaction, &keep, now)?;
     transaction.commit()?;
     Ok(gone)
 }
 
 /// The ends that a forgotten subject owes: one per thread and target whose last notice says that the alert fires.
-fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<Owed>> {
+pub(super) fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<Owed>> {
     let mut statement = transaction.prepare_cached(
         "SELECT receiver, integration, channel, recipient, thread, key, notice, id FROM owed AS it
          WHERE thread >= ?1 || ' ' AND thread < ?1 || '!' AND status = 'firing'

@@ -15,7 +15,7 @@ use super::Store;
 use crate::time::to_ms;
 
 /// The migrations, in order; the file's `user_version` is how many of them it has.
-const MIGRATIONS: [&str; 1] = [include_str!("001.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("001.sql"), include_str!("002.sql")];
 
 /// How long SQLite waits for another program that looks into the file (a backup).
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -171,6 +171,8 @@ fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
          INSERT INTO parcel SELECT * FROM disk.parcel;
          INSERT INTO owed SELECT * FROM disk.owed;
          INSERT INTO attempt SELECT * FROM disk.attempt;
+         INSERT INTO found SELECT * FROM disk.found;
+         INSERT INTO finding SELECT * FROM disk.finding;
          DETACH DATABASE disk;",
     )
 }
@@ -309,6 +311,7 @@ fn purge(connection: &Connection, now: DateTime<Utc>) -> Result<(), Error> {
          AND NOT EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND state = 'pending')",
         [before],
     )?;
+    connection.execute("DELETE FROM finding WHERE at_ms < ?1", [before])?;
     connection.execute(
         "DELETE FROM parcel WHERE state <> 'pending' AND created_ms < ?1
          AND NOT EXISTS (SELECT 1 FROM owed WHERE parcel_id = parcel.id)",

@@ -12,7 +12,7 @@ use crate::time::{from_ms, to_ms};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ReadingRow {
+pub(super) enum ReadingRow {
     ExpiresAtMs(i64),
     Never,
     Undated,
@@ -20,7 +20,7 @@ enum ReadingRow {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct FiringRow {
+pub(super) struct FiringRow {
     name: String,
     severity: String,
     step_ms: Option<u64>,
@@ -60,7 +60,7 @@ struct PlatformRow {
     skew: Option<FiringRow>,
 }
 
-fn reading_row(reading: Reading) -> ReadingRow {
+pub(super) fn reading_row(reading: Reading) -> ReadingRow {
     match reading {
         Reading::ExpiresAt(at) => ReadingRow::ExpiresAtMs(to_ms(at)),
         Reading::Never => ReadingRow::Never,
@@ -68,7 +68,7 @@ fn reading_row(reading: Reading) -> ReadingRow {
     }
 }
 
-fn reading(row: &ReadingRow) -> Reading {
+pub(super) fn reading(row: &ReadingRow) -> Reading {
     match row {
         ReadingRow::ExpiresAtMs(ms) => Reading::ExpiresAt(from_ms(*ms)),
         ReadingRow::Never => Reading::Never,
@@ -80,7 +80,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn firing_row(firing: &Firing) -> FiringRow {
+pub(super) fn firing_row(firing: &Firing) -> FiringRow {
     FiringRow {
         name: firing.name.label().to_owned(),
         severity: firing.severity.label().to_owned(),
@@ -92,7 +92,7 @@ fn firing_row(firing: &Firing) -> FiringRow {
 }
 
 /// A name of a later version is forgotten: the next decision finds its own.
-fn firing(row: &FiringRow) -> Option<Firing> {
+pub(super) fn firing(row: &FiringRow) -> Option<Firing> {
     Some(Firing {
         name: AlertName::parse(&row.name)?,
         severity: Severity::parse(&row.severity)?,
