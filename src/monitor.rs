@@ -258,7 +258,11 @@ impl Monitor {
         let save = self.unsaved.due_at();
         let list = self.lists.values().filter_map(List::wake_at).min();
         let list = list.map(|at| at.max(now + WAKE_MIN));
-        [run, alert, platform, list, save].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
+        [run, alert, platform, list, save]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     fn accept(&mut self, request: ProbeRequest) {
@@ -381,7 +385,9 @@ impl Monitor {
             self.plan(at, now);
         }
         self.show(reminded);
-        lists.into_iter().for_each(|at| self.show_list(at));
+        for at in lists {
+            self.show_list(at);
+        }
     }
 
     /// Decides for one credential, into the draft. Says how soon to ask again.

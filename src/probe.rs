@@ -35,9 +35,7 @@ use self::platform::{Borrowed, Looker, Subject};
 use self::reader::SecretReader;
 use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
-use crate::config::{
-    Certificate, Credential, CredentialKind, Inventory, Platform, SecretSource,
-};
+use crate::config::{Certificate, Credential, CredentialKind, Inventory, Platform, SecretSource};
 use crate::observation::answer::{self, KeyListing, Meaning, Sent};
 use crate::observation::listing::Listing;
 use crate::observation::{Failure, FailureReason, Observation, Reading};

@@ -99,5 +99,5 @@ fn snapshot(credentials: usize, now: DateTime<Utc>) -> Snapshot {
             })
         })
         .collect();
-    Snapshot { credentials: rows, platforms: Vec::new() }
+    Snapshot { credentials: rows, ..Snapshot::default() }
 }

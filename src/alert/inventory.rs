@@ -317,3 +317,6 @@ fn lifespan(inventory: &Inventory, item: &Item, now: DateTime<Utc>) -> Lifespan 
         _ => Lifespan::Allowed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,6 +78,7 @@ fn observation(seen: &Seen, at: DateTime<Utc>) -> Observation {
         key_id: key_id.map(str::to_owned),
         clock_skew: Some(TimeDelta::minutes(skew)),
         result,
+        listing: None,
     }
 }
 

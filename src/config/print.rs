@@ -7,8 +7,9 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use super::{
-    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory, Platform, Policy, Receiver,
-    SecretSource, Severity, SmtpEncryption, Step, TlsConfig, TlsVerify, WebhookConfig,
+    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory, Platform,
+    Policy, Receiver, SecretSource, Severity, SmtpEncryption, Step, TlsConfig, TlsVerify,
+    WebhookConfig,
 };
 use crate::schedule::{Schedule, format_duration};
 
@@ -143,7 +144,9 @@ fn platform(page: &mut Page, it: &Platform) {
     let is_own = |credential: &&std::sync::Arc<Credential>| {
         matches!(
             credential.kind,
-            CredentialKind::ApiKey(_) | CredentialKind::BearerToken(_) | CredentialKind::Login { .. }
+            CredentialKind::ApiKey(_)
+                | CredentialKind::BearerToken(_)
+                | CredentialKind::Login { .. }
         )
     };
     page.list("credentials", it.credentials.iter().filter(is_own), |page, credential| {

@@ -186,9 +186,11 @@ impl Monitor {
     /// The credentials of the same platform by the ids of their keys.
     fn held_beside(&self, at: usize) -> HashMap<Box<str>, Arc<str>> {
         let platform = self.slots[at].platform;
-        let keys = self.slots.iter().filter(|it| it.platform == platform).filter(|it| {
-            matches!(it.credential.kind, CredentialKind::ApiKey(_))
-        });
+        let keys = self
+            .slots
+            .iter()
+            .filter(|it| it.platform == platform)
+            .filter(|it| matches!(it.credential.kind, CredentialKind::ApiKey(_)));
         keys.filter_map(|it| {
             Some((it.state.key_id.as_deref()?.into(), Arc::clone(&it.credential.id.name)))
         })

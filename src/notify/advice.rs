@@ -57,7 +57,9 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
 fn kind_of(notice: &Notice) -> Kind {
     match notice.credential.as_ref().map(Thing::of) {
         Some(Thing::Credential(kind)) => kind,
-        Some(Thing::License | Thing::Certificate(_) | Thing::Listed | Thing::List) | None => Kind::Key,
+        Some(Thing::License | Thing::Certificate(_) | Thing::Listed | Thing::List) | None => {
+            Kind::Key
+        }
     }
 }
 

@@ -214,7 +214,11 @@ mod tests {
     fn each_object_of_the_list_is_given_whole_wherever_the_text_is_cut() {
         let whole = End::Whole { skipped: 0 };
         check(r#"{"keys":[]}"#, &[], whole);
-        check(r#" { "a" : {"keys":[{}]}, "keys" : [ {"id":"1"} , {} ], "z":[{}] } "#, &[r#"{"id":"1"}"#, "{}"], whole);
+        check(
+            r#" { "a" : {"keys":[{}]}, "keys" : [ {"id":"1"} , {} ], "z":[{}] } "#,
+            &[r#"{"id":"1"}"#, "{}"],
+            whole,
+        );
         let nested = r#"{"a":"]}\"[{","b":[{"c":{}}],"keys":[{}]}"#;
         check(&format!(r#"{{"keys":[{nested}]}}"#), &[nested], whole);
         check(r#"{"x":"keys","y":["keys"],"keys":[{"ü":"\\"}]}"#, &[r#"{"ü":"\\"}"#], whole);

@@ -158,8 +158,7 @@ impl<'a> Lister<'a> {
     /// Reads on.
     pub fn feed(&mut self, piece: &[u8]) {
         let Self { elements, filter, items_max, date, now, kept, users, .. } = self;
-        let (total, unreadable, listed) =
-            (&mut self.total, &mut self.unreadable, &mut self.listed);
+        let (total, unreadable, listed) = (&mut self.total, &mut self.unreadable, &mut self.listed);
         elements.feed(piece, |element| {
             let entry = serde_json::from_slice::<Entry>(element).ok();
             let Some(item) = entry.and_then(|it| item(&it, *date, users)) else {

@@ -107,15 +107,18 @@ fn read_found(text: &str, users: &mut HashSet<Arc<str>>) -> serde_json::Result<F
     Ok(Found { item: item(row.item, users), held_by, state, missed: row.missed, lifespan })
 }
 
-pub(super) fn load(connection: &Connection) -> anyhow::Result<HashMap<CredentialId, RememberedList>> {
+pub(super) fn load(
+    connection: &Connection,
+) -> anyhow::Result<HashMap<CredentialId, RememberedList>> {
     let mut lists: HashMap<CredentialId, RememberedList> = HashMap::new();
     let mut users = HashSet::new();
     let mut statement = connection.prepare("SELECT key, list, state FROM found")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let state: String = row.get(2)?;
-        let found = read_found(&state, &mut users)
-            .with_context(|| format!("the remembered key {:?} is not readable", row.get::<_, String>(0)))?;
+        let found = read_found(&state, &mut users).with_context(|| {
+            format!("the remembered key {:?} is not readable", row.get::<_, String>(0))
+        })?;
         let list = lists.entry(list_id(&row.get::<_, String>(1)?)).or_default();
         list.keys.insert(found.item.id.clone(), Arc::new(found));
     }

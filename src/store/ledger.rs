@@ -160,7 +160,11 @@ pub(super) fn forget_others(
 }
 
 /// The ends that a forgotten subject owes: one per thread and target whose last notice says that the alert fires.
-pub(super) fn ends(transaction: &Transaction<'_>, key: &str, now: DateTime<Utc>) -> anyhow::Result<Vec<Owed>> {
+pub(super) fn ends(
+    transaction: &Transaction<'_>,
+    key: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<Owed>> {
     let mut statement = transaction.prepare_cached(
         "SELECT receiver, integration, channel, recipient, thread, key, notice, id FROM owed AS it
          WHERE thread >= ?1 || ' ' AND thread < ?1 || '!' AND status = 'firing'

@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod docs;
 mod flow;
+mod inventory;
 mod keys;
 mod kinds;
 mod metrics;

@@ -144,6 +144,7 @@ fn small() -> Snapshot {
             Arc::new(unprobed("dev", "sandbox")),
         ],
         platforms: vec![Arc::new(platform("prod", 6)), Arc::new(platform("dev", 1))],
+        ..Snapshot::default()
     }
 }
 
@@ -314,7 +315,7 @@ fn ten_thousand_credentials_take_at_most_three_times_a_handwritten_write() {
         let reading = Reading::ExpiresAt(now() + days(at % 900));
         Arc::new(probed("production", &format!("credential-{at:05}"), reading))
     });
-    let snapshot = Snapshot { credentials: rows.collect(), platforms: Vec::new() };
+    let snapshot = Snapshot { credentials: rows.collect(), ..Snapshot::default() };
     let telemetry = Telemetry::new(now());
     let out = render(&snapshot, &telemetry, now(), Format::OpenMetrics).unwrap();
 

@@ -58,6 +58,7 @@ fn notice(alert: AlertName, reason: Reason, severity: Severity) -> Notice {
             expiry_state: "dated".to_owned(),
             expires_at: Some(now() + TimeDelta::hours(6 * 24 + 3)),
             observed_at: Some(observed_at),
+            ..NoticeCredential::default()
         }),
         next_repeat: Some(now() + TimeDelta::days(1)),
         probe: NoticeProbe {

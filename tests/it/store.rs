@@ -70,11 +70,7 @@ fn ends(key: &str) -> Owed {
 
 fn batch(owed: impl IntoIterator<Item = Owed>) -> Batch {
     let state = State { generation: 7, ..State::default() };
-    Batch {
-        credentials: vec![(id(), state)],
-        platforms: Vec::new(),
-        owed: owed.into_iter().collect(),
-    }
+    Batch { credentials: vec![(id(), state)], owed: owed.into_iter().collect(), ..Batch::default() }
 }
 
 fn open(folder: &Path) -> Opened {

@@ -162,12 +162,17 @@ fn some() -> Snapshot {
     Snapshot {
         credentials: rows.into_iter().map(Arc::new).collect(),
         platforms: vec![Arc::new(platform("prod", 4)), Arc::new(platform("dev", 1))],
+        ..Snapshot::default()
     }
 }
 
 fn many(count: usize) -> Snapshot {
     let rows = (0..count).map(|at| Arc::new(probed("prod", &format!("key-{at:05}"), in_days(90))));
-    Snapshot { credentials: rows.collect(), platforms: vec![Arc::new(platform("prod", count))] }
+    Snapshot {
+        credentials: rows.collect(),
+        platforms: vec![Arc::new(platform("prod", count))],
+        ..Snapshot::default()
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::super::keys::INVENTORY;
 use super::super::reader::{Fields, Reader};
 use super::super::{
-    Credential, CredentialKind, Filter, Inventory, InventoryScope, Pattern, Policy, Repeat, Severity,
+    Credential, CredentialKind, Filter, Inventory, InventoryScope, Pattern, Policy, Repeat,
+    Severity,
 };
 use super::watched::borrowed_key;
 use super::{Around, Inherited, watched};
@@ -26,9 +27,10 @@ pub(super) fn inventory(
     let schedule = Schedule::parse(&schedule_text, &known.inherited.zone).ok();
     let inherited = Inherited { schedule_text, schedule, ..known.inherited.clone() };
     let known = Around { inherited: &inherited, ..known };
-    let never_expires = match fields.has("never_expires") {
-        true => reader.choice(&fields, "never_expires").and_then(Severity::parse),
-        false => known.inherited.policy.never_expires,
+    let never_expires = if fields.has("never_expires") {
+        reader.choice(&fields, "never_expires").and_then(Severity::parse)
+    } else {
+        known.inherited.policy.never_expires
     };
     let name = Some(Arc::from(CredentialKind::INVENTORY));
     let kind = inventory.map(|it| CredentialKind::Inventory(Arc::new(it)));
@@ -37,7 +39,8 @@ pub(super) fn inventory(
         // The steps are the reminders: a key of which nobody takes care would be told for ever.
         let repeat = Repeat::default();
         let policy = Policy { never_expires, repeat, ..Policy::clone(&credential.policy) };
-        *inventory = Arc::new(Inventory { policy: Arc::new(policy), ..Inventory::clone(inventory) });
+        *inventory =
+            Arc::new(Inventory { policy: Arc::new(policy), ..Inventory::clone(inventory) });
     }
     Some(credential)
 }

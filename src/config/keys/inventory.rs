@@ -16,7 +16,11 @@ pub(in super::super) static INVENTORY: Table = Table {
             "Whose keys: those of the owner of `credential`, or those of all users, for which the owner needs the role \
              ece_platform_admin.",
         ),
-        Field::new("users", Kind::TextOrTexts, "Only keys of these users; `*` stands for any characters."),
+        Field::new(
+            "users",
+            Kind::TextOrTexts,
+            "Only keys of these users; `*` stands for any characters.",
+        ),
         Field::new("exclude_users", Kind::TextOrTexts, "No keys of these users."),
         Field::new("exclude_descriptions", Kind::TextOrTexts, "No keys with such a description."),
         Field::or(
@@ -39,7 +43,12 @@ pub(in super::super) static INVENTORY: Table = Table {
             Kind::Duration("1h", "100y"),
             "A key that lives longer, from its creation to its expiry, is a finding.",
         ),
-        Field::or("created", Kind::Choice(TOLD), "ignore", "Severity of a key that is new, or `ignore`."),
+        Field::or(
+            "created",
+            Kind::Choice(TOLD),
+            "ignore",
+            "Severity of a key that is new, or `ignore`.",
+        ),
         Field::or(
             "deleted",
             Kind::Choice(TOLD),

@@ -27,17 +27,17 @@ pub(super) fn after_end(credential: &NoticeCredential) -> Option<Vec<String>> {
 
 fn of_key(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<String> {
     let owner = match &credential.user {
-        Some(user) => format!("the owner, the ECE user {}", plain(user)),
+        Some(user) => format!("the owner (ECE user {})", plain(user)),
         None => "the owner".to_owned(),
     };
     let mut steps = match topic.alert {
         AlertName::ApiKeyCreated => vec![
-            format!("Ask {owner}, whether the key is meant to be there."),
+            format!("Ask {owner} whether the key is meant to be there."),
             "If somebody is to be told of its expiry by name, add it to the credentials of the configuration."
                 .to_owned(),
         ],
         AlertName::ApiKeyDeleted => vec![
-            format!("Ask {owner}, whether the key was deleted on purpose and is no longer used."),
+            format!("Ask {owner} whether the key was deleted on purpose and is no longer used."),
             "If it was not, whoever used it gets 401 since then: make a new key, and put it where the old one was."
                 .to_owned(),
         ],
@@ -47,7 +47,7 @@ fn of_key(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<S
                 .to_owned(),
         ],
         AlertName::CredentialNeverExpires => vec![
-            format!("Ask {owner}, whether the key is still used, and to replace it by one that expires."),
+            format!("Ask {owner} whether the key is still used, and to replace it by one that expires."),
         ],
         _ => vec![
             format!("Tell {owner}: only the owner can make a new key, and knows where it is used."),

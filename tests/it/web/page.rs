@@ -41,6 +41,7 @@ async fn names_are_text_and_never_markup() {
     let snapshot = Snapshot {
         credentials: vec![Arc::new(row)],
         platforms: vec![Arc::new(platform("<p>", 1))],
+        ..Snapshot::default()
     };
     let server = Server::start_with(snapshot, ServeOptions::default(), |web| {
         web.config_error = Arc::new(RwLock::new(Some("line 3: `</pre><script>`".to_owned())));

@@ -1,0 +1,225 @@
+//! A list of keys, day by day: what each listing finds and whom it tells.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::TimeDelta;
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::config::{BorrowedKey, Filter, InventoryScope, Policy, Repeat, SecretSource, Step};
+
+fn day(n: i64) -> DateTime<Utc> {
+    "2026-11-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::days(n)
+}
+
+fn inventory() -> Inventory {
+    let step = |days: u64, severity| Step { before: Duration::from_secs(days * 86_400), severity };
+    let policy = Policy {
+        steps: vec![step(14, Severity::Warning), step(7, Severity::Critical)],
+        never_expires: Some(Severity::Info),
+        failures_before_alert: 3,
+        repeat: Repeat::default(),
+    };
+    Inventory {
+        key: BorrowedKey { credential: "ops".into(), source: SecretSource::Env("OPS".to_owned()) },
+        scope: InventoryScope::All,
+        filter: Filter::default(),
+        keys_max: 4,
+        timeout: Duration::from_secs(60),
+        policy: Arc::new(policy),
+        lifetime_max: Some(Duration::from_secs(180 * 86_400)),
+        created: Some(Severity::Info),
+        deleted: Some(Severity::Warning),
+        long_lived: Some(Severity::Info),
+    }
+}
+
+/// A key made ninety days before it expires.
+fn key(id: &str, expires: Option<i64>) -> Item {
+    Item {
+        id: id.into(),
+        user: "marc".into(),
+        description: "ci".into(),
+        created: Some(day(expires.unwrap_or(0) - 90)),
+        reading: Some(expires.map_or(Reading::Never, |it| Reading::ExpiresAt(day(it)))),
+    }
+}
+
+/// A list of keys as the monitor keeps it.
+struct Watched {
+    inventory: Inventory,
+    keys: BTreeMap<Box<str>, Arc<Found>>,
+    held: HashMap<Box<str>, Arc<str>>,
+    listed_at: Option<DateTime<Utc>>,
+    log: String,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let (keys, held) = (BTreeMap::new(), HashMap::new());
+        Self { inventory: inventory(), keys, held, listed_at: None, log: String::new() }
+    }
+
+    /// ECE lists these keys at the start of a day.
+    fn list(&mut self, at: i64, items: &[Item]) -> &mut Self {
+        self.list_of(at, items, items.len())
+    }
+
+    fn list_of(&mut self, at: i64, items: &[Item], total: usize) -> &mut Self {
+        use std::fmt::Write;
+        let mut items = items.to_vec();
+        items.sort_by(|a, b| a.id.cmp(&b.id));
+        let listing = Listing { listed: items.len(), items, total, unreadable: 0 };
+        let known = Known { keys: &self.keys, held: &self.held, listed_at: self.listed_at };
+        let Reconciled { changes, events, findings, again } =
+            reconcile(&self.inventory, known, &listing, day(at));
+        for change in changes {
+            match change {
+                Change::Put(found) => drop(self.keys.insert(found.item.id.clone(), found)),
+                Change::Gone(found) => drop(self.keys.remove(&found.item.id)),
+            }
+        }
+        let _ = write!(self.log, "day {at}:");
+        for finding in findings {
+            let _ = write!(self.log, " {} {},", finding.item.id, finding.kind.label());
+        }
+        for (found, event) in events {
+            let Event { name, reason, severity, .. } = event;
+            let name = name.label().trim_start_matches("ECE");
+            let (reason, severity) = (reason.label(), severity.label());
+            let _ = write!(self.log, " <{} {name} {reason} {severity}>", found.item.id);
+        }
+        let _ = writeln!(self.log, "{}", if again.is_some() { " again" } else { "" });
+        self.listed_at = Some(day(at));
+        self
+    }
+
+    fn check(&self, expected: &Expect) {
+        expected.assert_eq(&self.log);
+    }
+}
+
+#[test]
+fn nothing_of_the_first_list_is_new_and_only_what_is_due_is_told() {
+    let mut it = Watched::new();
+    it.list(0, &[key("far", Some(80)), key("near", Some(10)), key("dead", Some(-3))]);
+    it.list(1, &[key("far", Some(80)), key("near", Some(10)), key("dead", Some(-3))]);
+    it.check(&expect![[r#"
+        day 0: <near CredentialExpiring new warning>
+        day 1:
+    "#]]);
+    let dead = it.keys["dead"].pass(&it.inventory, day(400)).1;
+    assert_eq!(dead, [], "a key that was dead when it was first seen is never told");
+}
+
+#[test]
+fn a_step_is_told_between_two_lists_too_and_the_expiry_once() {
+    let mut it = Watched::new();
+    it.list(0, &[key("a", Some(20))]);
+    let found = Arc::clone(&it.keys["a"]);
+    assert_eq!(found.wake_at(&it.inventory), Some(day(6)));
+    let (found, events) = found.pass(&it.inventory, day(6));
+    assert_eq!(events[0].name, AlertName::CredentialExpiring);
+    let (found, events) = found.pass(&it.inventory, day(20));
+    assert_eq!(events[0].name, AlertName::CredentialExpired);
+    assert_eq!(found.wake_at(&it.inventory), None, "nobody is reminded of it for ever");
+}
+
+#[test]
+fn a_key_is_gone_only_when_two_lists_in_a_row_lack_it() {
+    let mut it = Watched::new();
+    it.list(0, &[key("a", Some(10)), key("b", Some(80))]);
+    it.list(1, &[key("b", Some(80))]);
+    it.list(2, &[key("a", Some(10)), key("b", Some(80))]);
+    it.list(3, &[key("b", Some(80))]);
+    it.list(4, &[key("b", Some(80))]);
+    it.list(5, &[key("b", Some(80))]);
+    it.check(&expect![[r#"
+        day 0: <a CredentialExpiring new warning>
+        day 1: again
+        day 2:
+        day 3: again
+        day 4: a deleted, <a CredentialExpiring removed warning> <a ApiKeyDeleted new warning>
+        day 5:
+    "#]]);
+}
+
+#[test]
+fn a_key_that_expired_and_is_listed_no_more_was_not_deleted() {
+    let mut it = Watched::new();
+    it.list(0, &[key("a", Some(10)), key("b", Some(80))]);
+    it.list(11, &[key("b", Some(80))]);
+    it.list(12, &[key("b", Some(80))]);
+    it.check(&expect![[r#"
+        day 0: <a CredentialExpiring new warning>
+        day 11: again
+        day 12: <a CredentialExpiring removed warning>
+    "#]]);
+}
+
+#[test]
+fn a_new_key_is_a_finding_and_a_life_that_is_too_long_another() {
+    let mut it = Watched::new();
+    it.list(0, &[key("a", Some(80))]);
+    let mut long = key("long", Some(200));
+    long.created = Some(day(1));
+    let mut never = key("never", None);
+    never.created = Some(day(1));
+    it.list(1, &[key("a", Some(80)), long.clone(), never.clone()]);
+    it.list(2, &[key("a", Some(80)), long.clone(), never.clone()]);
+    // A policy that becomes stricter is told of what it finds.
+    it.inventory.lifetime_max = Some(Duration::from_secs(60 * 86_400));
+    it.list(3, &[key("a", Some(80)), long, never]);
+    it.check(&expect![[r#"
+        day 0:
+        day 1: long created, long long_lived, never created, never long_lived, <long ApiKeyCreated new info> <long ApiKeyLongLived new info> <never CredentialNeverExpires new info> <never ApiKeyCreated new info> <never ApiKeyLongLived new info>
+        day 2:
+        day 3: a long_lived, <a ApiKeyLongLived new info>
+    "#]]);
+}
+
+#[test]
+fn of_a_key_that_is_held_its_credential_speaks() {
+    let mut it = Watched::new();
+    it.list(0, &[key("a", Some(10)), key("b", Some(80))]);
+    it.held.insert("a".into(), "terraform".into());
+    it.list(1, &[key("a", Some(10)), key("b", Some(80))]);
+    assert_eq!(it.keys["a"].held_by.as_deref(), Some("terraform"));
+    assert_eq!(it.keys["a"].wake_at(&it.inventory), None);
+    it.held.clear();
+    it.list(2, &[key("a", Some(10)), key("b", Some(80))]);
+    it.check(&expect![[r#"
+        day 0: <a CredentialExpiring new warning>
+        day 1: <a CredentialExpiring removed warning>
+        day 2: <a CredentialExpiring new warning>
+    "#]]);
+}
+
+#[test]
+fn what_falls_off_the_end_of_a_list_that_was_cut_was_not_deleted() {
+    let mut it = Watched::new();
+    it.list_of(0, &[key("a", Some(30)), key("b", Some(40)), key("c", Some(50))], 9);
+    // An earlier one takes the last place; then the first is deleted for good, and the old last comes back.
+    it.list_of(1, &[key("a", Some(30)), key("b", Some(40)), key("new", Some(35))], 10);
+    it.list_of(2, &[key("b", Some(40)), key("c", Some(50)), key("new", Some(35))], 9);
+    it.list_of(3, &[key("b", Some(40)), key("c", Some(50)), key("new", Some(35))], 9);
+    it.check(&expect![[r#"
+        day 0:
+        day 1:
+        day 2: again
+        day 3: a deleted, <a ApiKeyDeleted new warning>
+    "#]]);
+}
+
+#[test]
+fn an_expiry_that_moves_later_is_believed_when_it_is_seen_twice() {
+    let mut it = Watched::new();
+    it.list(0, &[key("a", Some(10))]);
+    it.list(1, &[key("a", Some(90))]);
+    it.list(2, &[key("a", Some(90))]);
+    it.check(&expect![[r#"
+        day 0: <a CredentialExpiring new warning>
+        day 1: again
+        day 2: <a CredentialExpiring renewed warning>
+    "#]]);
+}
