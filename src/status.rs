@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::alert::{AlertName, Finding, FindingKind, Found};
+use crate::alert::{AlertName, Finding, FindingKind, Firing, Found};
 use crate::config::{CredentialId, Policy, Severity};
 use crate::observation::{FailureReason, Reading};
 
@@ -69,6 +69,18 @@ pub struct FiringAlert {
     pub starts_at: DateTime<Utc>,
     /// When somebody was last told.
     pub told_at: DateTime<Utc>,
+}
+
+impl FiringAlert {
+    /// A firing alert as it is shown.
+    pub fn of(firing: &Firing) -> Self {
+        Self {
+            name: firing.name,
+            severity: firing.severity,
+            starts_at: firing.starts_at,
+            told_at: firing.told_at,
+        }
+    }
 }
 
 /// What is known of one platform.

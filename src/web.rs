@@ -76,7 +76,7 @@ pub enum Lifecycle {
 }
 
 /// Paths that are taken; metrics cannot be there or below.
-const OWN_PATHS: [&str; 5] = ["/-", "/api", "/config", "/probe", "/runbooks"];
+const OWN_PATHS: [&str; 6] = ["/-", "/api", "/config", "/keys", "/probe", "/runbooks"];
 
 /// Checks where metrics are to be: fit for `Web::telemetry_path`.
 ///
@@ -105,12 +105,14 @@ pub fn router(web: Arc<Web>) -> Router {
     let probes = Router::new().route("/probe", get(scrape::probe));
     let mut pages = Router::new()
         .route("/config", get(health::config))
+        .route("/keys", get(page::keys::page))
         .route("/runbooks", get(runbooks::folder))
         .route("/runbooks/", get(runbooks::index))
         .route("/runbooks/{name}", get(runbooks::runbook))
         .route("/api/v1/credentials", get(api::credentials))
         .route("/api/v1/credentials/{platform}/{credential}", get(api::credential))
         .route("/api/v1/alerts", get(api::alerts))
+        .route("/api/v1/keys", get(page::keys::api))
         .route("/api/v1/status/buildinfo", get(api::build_info))
         .route("/api", get(api::not_found))
         .route("/api/{*rest}", get(api::not_found));

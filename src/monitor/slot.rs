@@ -193,14 +193,7 @@ impl PlatformSlot {
 
 /// Firing alerts as they are shown, worst first.
 fn shown<'a>(firing: impl Iterator<Item = &'a Firing>) -> Vec<FiringAlert> {
-    let mut alerts: Vec<FiringAlert> = firing
-        .map(|it| FiringAlert {
-            name: it.name,
-            severity: it.severity,
-            starts_at: it.starts_at,
-            told_at: it.told_at,
-        })
-        .collect();
+    let mut alerts: Vec<FiringAlert> = firing.map(FiringAlert::of).collect();
     alerts.sort_by_key(|it| std::cmp::Reverse(it.severity));
     alerts
 }

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Web;
+use crate::alert::{AlertName, Found};
 use crate::observation::Reading;
 use crate::status::{CredentialStatus, FiringAlert};
 use crate::time;
@@ -41,7 +42,7 @@ pub(super) async fn credential(
     }
 }
 
-/// All firing alerts: those of platforms, then those of credentials.
+/// All firing alerts: those of platforms, then those of credentials, then those of listed keys that have not expired yet.
 pub(super) async fn alerts(State(web): State<Arc<Web>>) -> Response {
     let snapshot = web.board.snapshot();
     let of_platforms = snapshot.platforms.iter().flat_map(|platform| {
@@ -50,7 +51,17 @@ pub(super) async fn alerts(State(web): State<Arc<Web>>) -> Response {
     let of_credentials = snapshot.credentials.iter().flat_map(|row| {
         row.alerts.iter().map(|it| AlertRow::new(it, &row.id.platform, Some(&row.id.name)))
     });
-    success(&AlertRows { alerts: of_platforms.chain(of_credentials).collect() })
+    let of_keys = snapshot.lists.iter().flat_map(|list| {
+        // That a listed key has expired lasts until it is listed no more, and is no news.
+        let firing = |found: &Found| {
+            found.state.lifetime.clone().filter(|it| it.name != AlertName::CredentialExpired)
+        };
+        list.keys.iter().filter_map(move |found| {
+            let firing = FiringAlert::of(&firing(found)?);
+            Some(AlertRow::new(&firing, &list.id.platform, Some(&found.item.id)))
+        })
+    });
+    success(&AlertRows { alerts: of_platforms.chain(of_credentials).chain(of_keys).collect() })
 }
 
 /// What was built.

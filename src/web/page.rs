@@ -3,6 +3,7 @@
 //! It works without JavaScript; the script only filters while one types. Nothing is loaded from anywhere: style and
 //! script are part of the page, and the policy names them by their hash.
 
+pub(super) mod keys;
 mod row;
 mod words;
 
@@ -19,6 +20,7 @@ use minijinja::Environment;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
+use self::keys::ListRow;
 use self::row::{CredentialRow, PlatformRow, State as CredentialState};
 use super::{Web, text};
 use crate::status::{CredentialStatus, Snapshot};
@@ -42,6 +44,9 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     // The name's ending turns on the escaping of HTML.
     templates
         .add_template("page.html", include_str!("page.html"))
+        .expect("the template is part of the program and every test of the page parses it");
+    templates
+        .add_template("keys.html", include_str!("keys.html"))
         .expect("the template is part of the program and every test of the page parses it");
     templates
 });
@@ -115,6 +120,7 @@ struct Page<'a> {
     rows_all_max: usize,
     rows: Vec<CredentialRow>,
     platforms: Vec<PlatformRow>,
+    lists: Vec<ListRow<'a>>,
 }
 
 /// A notification that waits longer than a group or the first retries do is worth a word.
@@ -154,6 +160,7 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
         rows_all_max: ROWS_ALL_MAX,
         rows,
         platforms: snapshot.platforms.iter().map(|it| PlatformRow::new(it, now)).collect(),
+        lists: snapshot.lists.iter().map(|it| ListRow::new(it, now)).collect(),
     };
     TEMPLATES.get_template("page.html")?.render(minijinja::value::Serde(page))
 }

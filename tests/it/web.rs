@@ -1,5 +1,6 @@
 //! What the server answers, over real sockets.
 
+mod keys;
 mod page;
 mod runbooks;
 

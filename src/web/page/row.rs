@@ -212,13 +212,13 @@ impl AlertRow {
 
 /// An instant, twice.
 #[derive(Debug, Serialize)]
-struct Moment {
+pub(super) struct Moment {
     at: String,
     relative: String,
 }
 
 impl Moment {
-    fn new(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         Self { at: words::instant(at), relative: words::relative(at, now) }
     }
 }

@@ -1,0 +1,348 @@
+//! The page of the keys that ECE lists, and the same as JSON.
+//!
+//! A list can have a hundred thousand keys, so both show a part at a time, what expires first in front.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::row::{Moment, State};
+use super::{STYLE, TEMPLATES, filter_of, headers, words};
+use crate::alert::{FindingKind, Found, Lifespan};
+use crate::config::{Policy, Severity};
+use crate::observation::Reading;
+use crate::status::{ListStatus, Snapshot};
+use crate::time;
+use crate::web::{Web, render, text};
+
+/// Keys of one page: what a phone renders at once.
+const ROWS_MAX: usize = 500;
+
+/// Keys of one answer of the API.
+const API_ROWS_MAX: usize = 10_000;
+
+/// Findings that are shown of each list.
+const FINDINGS_MAX: usize = 50;
+
+/// Which keys are wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::web) struct KeysQuery {
+    /// Keys that hold this text in platform, user, description, id or state.
+    q: String,
+    /// How many are passed over.
+    offset: usize,
+    /// For the API, how many are wanted.
+    limit: Option<usize>,
+}
+
+/// The page.
+pub(in crate::web) async fn page(
+    Shared(web): Shared<Arc<Web>>,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+) -> Response {
+    let query = query.map(|Query(it)| it).unwrap_or_default();
+    let now = time::now();
+    match render(move || html(&web, &query, now)).await {
+        Ok(Ok(html)) => (headers(), html).into_response(),
+        Ok(Err(why)) => {
+            let message = format!("500: the page cannot be rendered: {why}");
+            text(StatusCode::INTERNAL_SERVER_ERROR, &message)
+        }
+        Err(response) => response,
+    }
+}
+
+/// The same as JSON, in the envelope of the Prometheus API.
+pub(in crate::web) async fn api(
+    Shared(web): Shared<Arc<Web>>,
+    query: Result<Query<KeysQuery>, QueryRejection>,
+) -> Response {
+    let Ok(Query(query)) = query else {
+        return text(StatusCode::BAD_REQUEST, "400: `offset` and `limit` are numbers");
+    };
+    let now = time::now();
+    let rendered = render(move || {
+        let snapshot = web.board.snapshot();
+        let keys = Keys::of(&snapshot, filter_of(&query.q), now);
+        let limit = query.limit.unwrap_or(API_ROWS_MAX).min(API_ROWS_MAX);
+        let rows = keys.sorted.iter().skip(query.offset).take(limit);
+        let keys_of = KeyRows {
+            total: keys.sorted.len(),
+            offset: query.offset,
+            keys: rows.map(|it| KeyRow::new(it, now)).collect(),
+        };
+        Json(Success { status: "success", data: keys_of }).into_response()
+    });
+    rendered.await.unwrap_or_else(|response| response)
+}
+
+/// A key with its list.
+struct Listed<'a> {
+    list: &'a ListStatus,
+    found: &'a Found,
+    state: State,
+}
+
+/// The keys that are wanted, what expires first in front.
+struct Keys<'a> {
+    sorted: Vec<Listed<'a>>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(snapshot: &'a Snapshot, filter: &str, now: DateTime<Utc>) -> Self {
+        let needle = filter.to_lowercase();
+        let all = snapshot.lists.iter().flat_map(|list| {
+            list.keys.iter().map(move |found| {
+                let state = state(found, &list.policy, now);
+                Listed { list, found, state }
+            })
+        });
+        let mut sorted: Vec<_> =
+            all.filter(|it| needle.is_empty() || it.matches(&needle)).collect();
+        sorted.sort_by(|a, b| a.place(now).cmp(&b.place(now)));
+        Self { sorted }
+    }
+}
+
+impl Listed<'_> {
+    fn matches(&self, needle: &str) -> bool {
+        let item = &self.found.item;
+        let platform: &str = &self.list.id.platform;
+        [platform, &item.user, &item.description, &item.id, self.state.word()]
+            .iter()
+            .any(|it| it.to_lowercase().contains(needle))
+    }
+
+    fn place(&self, now: DateTime<Utc>) -> ((u8, i64), &str) {
+        (self.found.item.rank(now), &self.found.item.id)
+    }
+}
+
+/// The state of a listed key at `now`.
+fn state(found: &Found, policy: &Policy, now: DateTime<Utc>) -> State {
+    match found.item.reading {
+        Some(Reading::ExpiresAt(at)) if at <= now => State::Expired,
+        Some(Reading::ExpiresAt(at)) => match policy.crossed(at - now).map(|it| it.severity) {
+            Some(Severity::Critical) => State::Critical,
+            Some(Severity::Warning) => State::Warning,
+            Some(Severity::Info) => State::Info,
+            None => State::Valid,
+        },
+        Some(Reading::Never) => State::Never,
+        Some(Reading::Undated) => State::Valid,
+        None => State::Unknown,
+    }
+}
+
+/// What the template sees.
+#[derive(Serialize)]
+struct Page<'a> {
+    style: minijinja::Value,
+    now: String,
+    version: &'a str,
+    filter: &'a str,
+    lists: Vec<ListRow<'a>>,
+    matching: usize,
+    first: usize,
+    last: usize,
+    previous: Option<usize>,
+    next: Option<usize>,
+    rows: Vec<PageRow<'a>>,
+    findings: Vec<FindingRow<'a>>,
+}
+
+/// A list of keys, as the pages tell it.
+#[derive(Debug, Serialize)]
+pub(super) struct ListRow<'a> {
+    platform: &'a str,
+    name: &'a str,
+    keys: usize,
+    /// Of more keys than are held, how many there are.
+    of: Option<usize>,
+    counts: Vec<(State, &'static str, usize)>,
+    long_lived: usize,
+    listed: Option<Moment>,
+}
+
+impl<'a> ListRow<'a> {
+    pub(super) fn new(list: &'a ListStatus, now: DateTime<Utc>) -> Self {
+        let states: Vec<State> = list.keys.iter().map(|it| state(it, &list.policy, now)).collect();
+        let count = |state: State| states.iter().filter(|it| **it == state).count();
+        let long_lived = list.keys.iter().filter(|it| it.lifespan == Lifespan::TooLong).count();
+        Self {
+            platform: &list.id.platform,
+            name: &list.id.name,
+            keys: list.keys.len(),
+            of: list.total.filter(|_| list.is_truncated()),
+            counts: State::ALL
+                .into_iter()
+                .map(|it| (it, it.word(), count(it)))
+                .filter(|it| 0 < it.2)
+                .collect(),
+            long_lived,
+            listed: list.listed_at.map(|at| Moment::new(at, now)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct PageRow<'a> {
+    platform: &'a str,
+    id: &'a str,
+    user: &'a str,
+    description: &'a str,
+    state: State,
+    word: &'static str,
+    left: String,
+    expires_at: Option<String>,
+    created: Option<Moment>,
+    held_by: Option<&'a str>,
+    long_lived: bool,
+}
+
+impl<'a> PageRow<'a> {
+    fn new(it: &Listed<'a>, now: DateTime<Utc>) -> Self {
+        let Found { item, held_by, lifespan, .. } = it.found;
+        let (left, expires_at) = match item.reading {
+            Some(Reading::ExpiresAt(at)) if at <= now => {
+                (format!("expired {}", words::relative(at, now)), Some(words::instant(at)))
+            }
+            Some(Reading::ExpiresAt(at)) => {
+                (format!("{} left", words::span(at - now)), Some(words::instant(at)))
+            }
+            Some(Reading::Never) => ("never expires".to_owned(), None),
+            Some(Reading::Undated) | None => ("not known".to_owned(), None),
+        };
+        Self {
+            platform: &it.list.id.platform,
+            id: &item.id,
+            user: &item.user,
+            description: &item.description,
+            state: it.state,
+            word: it.state.word(),
+            left,
+            expires_at,
+            created: item.created.map(|at| Moment::new(at, now)),
+            held_by: held_by.as_deref(),
+            long_lived: *lifespan == Lifespan::TooLong,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FindingRow<'a> {
+    platform: &'a str,
+    word: &'static str,
+    user: &'a str,
+    description: &'a str,
+    id: &'a str,
+    at: Moment,
+}
+
+fn html(web: &Web, query: &KeysQuery, now: DateTime<Utc>) -> Result<String, minijinja::Error> {
+    let snapshot = web.board.snapshot();
+    let filter = filter_of(&query.q);
+    let keys = Keys::of(&snapshot, filter, now);
+    let matching = keys.sorted.len();
+    let offset = query.offset.min(matching);
+    let shown = keys.sorted.iter().skip(offset).take(ROWS_MAX);
+    let rows: Vec<_> = shown.map(|it| PageRow::new(it, now)).collect();
+    let end = offset + rows.len();
+    let page = Page {
+        style: minijinja::Value::from_safe_string(STYLE.to_owned()),
+        now: words::instant(now),
+        version: web.version.version,
+        filter,
+        lists: snapshot.lists.iter().map(|it| ListRow::new(it, now)).collect(),
+        matching,
+        first: offset + 1,
+        last: end,
+        previous: (0 < offset).then(|| offset.saturating_sub(ROWS_MAX)),
+        next: (end < matching).then_some(end),
+        rows,
+        findings: snapshot.lists.iter().flat_map(|it| findings(it, now)).collect(),
+    };
+    TEMPLATES.get_template("keys.html")?.render(minijinja::value::Serde(page))
+}
+
+/// What was found in a list, newest first.
+fn findings(list: &ListStatus, now: DateTime<Utc>) -> impl Iterator<Item = FindingRow<'_>> {
+    list.findings.iter().rev().take(FINDINGS_MAX).map(move |it| FindingRow {
+        platform: &list.id.platform,
+        word: match it.kind {
+            FindingKind::Created => "is new",
+            FindingKind::Deleted => "is gone before its expiry",
+            FindingKind::LongLived => "lives too long",
+        },
+        user: &it.item.user,
+        description: &it.item.description,
+        id: &it.item.id,
+        at: Moment::new(it.at, now),
+    })
+}
+
+#[derive(Serialize)]
+struct Success<T> {
+    status: &'static str,
+    data: T,
+}
+
+#[derive(Serialize)]
+struct KeyRows<'a> {
+    /// How many keys match.
+    total: usize,
+    offset: usize,
+    keys: Vec<KeyRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct KeyRow<'a> {
+    platform: &'a str,
+    inventory: &'a str,
+    key_id: &'a str,
+    user_id: &'a str,
+    description: &'a str,
+    created_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+    /// `dated`, `never`, `unreadable`.
+    expiry_state: &'static str,
+    /// Negative once expired.
+    seconds_left: Option<i64>,
+    /// The word of the page: `critical`, `valid`, …
+    state: &'static str,
+    /// The credential that holds its secret.
+    credential: Option<&'a str>,
+    long_lived: bool,
+}
+
+impl<'a> KeyRow<'a> {
+    fn new(it: &Listed<'a>, now: DateTime<Utc>) -> Self {
+        let Found { item, held_by, lifespan, .. } = it.found;
+        let (expiry_state, expires_at) = match item.reading {
+            Some(Reading::ExpiresAt(at)) => ("dated", Some(at)),
+            Some(Reading::Never | Reading::Undated) => ("never", None),
+            None => ("unreadable", None),
+        };
+        Self {
+            platform: &it.list.id.platform,
+            inventory: &it.list.id.name,
+            key_id: &item.id,
+            user_id: &item.user,
+            description: &item.description,
+            created_at: item.created,
+            expires_at,
+            expiry_state,
+            seconds_left: expires_at.map(|at| (at - now).num_seconds()),
+            state: it.state.word(),
+            credential: held_by.as_deref(),
+            long_lived: *lifespan == Lifespan::TooLong,
+        }
+    }
+}
