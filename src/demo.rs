@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::sim::{
     CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, License,
-    MailTls, Mailbox, MailboxOptions, On, SimKey, Sink, SinkOptions,
+    MailTls, Mailbox, MailboxOptions, On, Role, SimKey, Sink, SinkOptions,
 };
 use crate::time;
 
@@ -230,8 +230,26 @@ impl Demo {
             "\n      - {name: ops-login, login: {username: ops, password_file: login-ops}, team: platform, used_by: \"On-call scripts\"}\
              \n      - {name: ci-session, bearer_token_file: token-ci, team: platform, used_by: \"Integration tests\"}",
         );
+        self.stage_list(now)?;
+        yaml.push_str("\n      - {name: auditor, api_key_file: key-auditor, team: security, used_by: \"The list of all keys\"}");
         self.write("key-remote", "ZGVtbzpub3QtYS1rZXk6bm90LWEtc2VjcmV0")?;
         Ok(yaml)
+    }
+
+    /// Keys that nobody put into the configuration, and the one with which they are seen.
+    fn stage_list(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let in_days = |days| Expires::At(now + TimeDelta::days(days));
+        for (user, description, expires) in [
+            ("marc", "laptop", in_days(12)),
+            ("marc", "old pipeline", in_days(-9)),
+            ("eva", "nightly export", in_days(70)),
+            ("eva", "monitoring prototype", in_days(330)),
+            ("legacy", "from before keys expired", Expires::Never),
+        ] {
+            self.ece.add_key(SimKey::new(user, description, expires));
+        }
+        let auditor = SimKey::new("security", "auditor", in_days(80)).with_role(Role::Admin);
+        self.write("key-auditor", &self.ece.add_key(auditor))
     }
 
     fn config(&self, credentials: &str) -> String {
@@ -245,6 +263,7 @@ platforms:
     credentials:{credentials}
     license: {{credential: monitoring, team: platform, renewal_note: "Ask procurement"}}
     certificates: {{endpoint: true, team: platform}}
+    inventory: {{credential: auditor, scope: all, schedule: 20s, lifetime_max: 200d, deleted: warning, team: platform}}
   - name: remote
     urls: ["{remote}"]
     tls_config: {{ca_file: ca.pem}}

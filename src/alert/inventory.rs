@@ -136,6 +136,11 @@ pub struct Reconciled {
 }
 
 impl Found {
+    /// Whether a credential holds its secret, and speaks of it.
+    pub fn is_held(&self) -> bool {
+        self.held_by.is_some()
+    }
+
     /// Decides what the passing of time calls for.
     pub fn pass(&self, inventory: &Inventory, now: DateTime<Utc>) -> (Self, Vec<Event>) {
         let decision = decide(&inventory.policy, &PlatformState::default(), &self.state, None, now);
@@ -144,10 +149,10 @@ impl Found {
 
     /// When the passing of time alone next calls for a decision.
     pub fn wake_at(&self, inventory: &Inventory) -> Option<DateTime<Utc>> {
-        match self.held_by {
-            Some(_) => None,
-            None => wake_at(&inventory.policy, &self.state),
+        if self.is_held() {
+            return None;
         }
+        wake_at(&inventory.policy, &self.state)
     }
 }
 
@@ -203,6 +208,7 @@ fn listed(
     out.changes.push(Change::Put(Arc::clone(&found)));
     out.events.extend(events.into_iter().map(|it| (Arc::clone(&found), it)));
     let is_new = before.is_none()
+        && !found.is_held()
         && known.listed_at.is_some_and(|at| item.created.is_none_or(|created| at <= created));
     if is_new {
         note(inventory, FindingKind::Created, &found, out, now);
@@ -276,7 +282,7 @@ fn missing(
     let had_expired = matches!(found.item.reading, Some(Reading::ExpiresAt(at)) if at <= now);
     // What is filtered out from now on was not deleted.
     let is_wanted = inventory.filter.matches(&found.item.user, &found.item.description);
-    if !had_expired && is_wanted && known.listed_at.is_some() {
+    if !had_expired && is_wanted && !found.is_held() && known.listed_at.is_some() {
         note(inventory, FindingKind::Deleted, found, out, now);
     }
 }

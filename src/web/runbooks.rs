@@ -21,13 +21,16 @@ macro_rules! runbooks {
 }
 
 /// Every runbook: its name, which is the alert's, and its text in Markdown.
-const RUNBOOKS: [(&str, &str); 18] = runbooks! {
+const RUNBOOKS: [(&str, &str); 21] = runbooks! {
     "ECECredentialExpired"
     "ECECredentialExpiring"
     "ECECredentialRejected"
     "ECECredentialForbidden"
     "ECECredentialExpiryUnknown"
     "ECECredentialNeverExpires"
+    "ECEApiKeyCreated"
+    "ECEApiKeyDeleted"
+    "ECEApiKeyLongLived"
     "ECEProbeFailing"
     "ECEExpiryDataStale"
     "ECEPlatformUnreachable"

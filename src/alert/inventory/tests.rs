@@ -188,10 +188,19 @@ fn of_a_key_that_is_held_its_credential_speaks() {
     assert_eq!(it.keys["a"].wake_at(&it.inventory), None);
     it.held.clear();
     it.list(2, &[key("a", Some(10)), key("b", Some(80))]);
+    // A held key that is replaced: the old one is gone from the list, the new one is new in it.
+    it.held.insert("a".into(), "terraform".into());
+    it.held.insert("a2".into(), "terraform".into());
+    it.list(3, &[key("a", Some(10)), key("b", Some(80))]);
+    it.list(4, &[key("a2", Some(90)), key("b", Some(80))]);
+    it.list(5, &[key("a2", Some(90)), key("b", Some(80))]);
     it.check(&expect![[r#"
         day 0: <a CredentialExpiring new warning>
         day 1: <a CredentialExpiring removed warning>
         day 2: <a CredentialExpiring new warning>
+        day 3: <a CredentialExpiring removed warning>
+        day 4: again
+        day 5:
     "#]]);
 }
 
