@@ -226,7 +226,9 @@ impl Logins {
                     Some((FailureReason::Forbidden, _)) => FailureReason::Forbidden,
                     _ => FailureReason::Unauthorized,
                 };
-                let when = state.last_run.map_or_else(String::new, |at| at.format(" (%F %R UTC)").to_string());
+                let when = state
+                    .last_run
+                    .map_or_else(String::new, |at| at.format(" (%F %R UTC)").to_string());
                 let message = format!(
                     "Not tried, because ECE refused this login when the exporter tried it last{when}, and each attempt                      counts towards the lock of the account. Put the right password where the exporter reads it; it                      tries that by its schedule. `probe --force {}` makes one attempt now.",
                     credential.id
