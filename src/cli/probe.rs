@@ -161,7 +161,7 @@ async fn probe(
     logins: &Logins,
 ) -> anyhow::Result<Vec<Probed>> {
     let mut flying = tokio::task::JoinSet::new();
-    let mut probed = Vec::new();
+    let mut results = Vec::new();
     for platform in &config.platforms {
         let wanted = |it: &&Arc<Credential>| only.is_none_or(|only| it.id.to_string() == only);
         let credentials: Vec<Arc<Credential>> =
@@ -175,20 +175,21 @@ async fn probe(
             if let Err(failure) = logins.may_try(&credential, config) {
                 let observation = not_tried(failure, time::now());
                 let verdict = Verdict::of(&credential, &observation);
-                probed.push((credential, observation, verdict));
+                results.push((credential, observation, verdict));
                 continue;
             }
             let (prober, turns) = (prober.clone(), turns.clone());
             flying.spawn(async move {
                 // The semaphore is never closed.
                 let _turn = turns.acquire().await;
-                let observation = prober.probe(&credential, time::now).await;
+                let mut observation = prober.probe(&credential, time::now).await;
+                warn_of_lock(&credential, &mut observation);
                 let verdict = Verdict::of(&credential, &observation);
                 (credential, observation, verdict)
             });
         }
     }
-    if flying.is_empty() && probed.is_empty() {
+    if flying.is_empty() && results.is_empty() {
         let known: Vec<String> =
             config.credentials().map(|(_, it)| it.id.to_string()).take(20).collect();
         bail!(
@@ -197,9 +198,9 @@ async fn probe(
             known.join(", ")
         );
     }
-    probed.extend(flying.join_all().await);
-    probed.sort_by(|(a, _, x), (b, _, y)| y.cmp(x).then_with(|| a.id.cmp(&b.id)));
-    Ok(probed)
+    results.extend(flying.join_all().await);
+    results.sort_by(|(a, _, x), (b, _, y)| y.cmp(x).then_with(|| a.id.cmp(&b.id)));
+    Ok(results)
 }
 
 impl Logins {
@@ -245,6 +246,16 @@ fn unknown(why: &str, id: &CredentialId) -> Failure {
         "Not tried: each attempt counts towards the lock of the account, and {why}, so nobody knows whether the last one          was refused. Run this as the user of the exporter with its --storage.path, or ask the exporter (/probe);          `probe --force {id}` makes one attempt now."
     );
     Failure { reason: FailureReason::Canceled, message, reading: None }
+}
+
+/// Who repeats a refused attempt is told before what it costs: nothing remembers it.
+fn warn_of_lock(credential: &Credential, observation: &mut Observation) {
+    let is_login = matches!(credential.kind, CredentialKind::Login { .. });
+    if let (Err(failure), true) = (&mut observation.result, is_login)
+        && matches!(failure.reason.blame(), Blame::Rejected | Blame::Forbidden)
+    {
+        failure.message += " This attempt counts towards the lock of the account: do not repeat it with the same password.";
+    }
 }
 
 fn not_tried(failure: Failure, at: DateTime<Utc>) -> Observation {

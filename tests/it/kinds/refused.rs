@@ -124,6 +124,7 @@ async fn the_command_does_not_try_what_the_store_says_was_refused() {
     assert_eq!(refused(&world), 1);
     let (code, said) = probe(&world, &["prod/on-call", "--force"]).await;
     assert!(code == 2 && said.contains("does not accept the password"), "{said}");
+    assert!(said.contains("This attempt counts towards the lock of the account"), "{said}");
     assert_eq!(refused(&world), 2);
 }
 

@@ -273,15 +273,15 @@ fn blocks(notice: &Notice) -> Vec<String> {
 #[test]
 fn the_old_key_is_not_deleted_by_the_paste_that_makes_the_new_one() {
     let mut notice = notice(AlertName::CredentialExpiring, Reason::New, Severity::Critical);
-    let made = blocks(&notice);
-    let [make, check, delete] = &made[..] else { panic!("{made:?}") };
+    let found = blocks(&notice);
+    let [make, check, delete] = &found[..] else { panic!("{found:?}") };
     assert!(make.contains("-X POST") && !make.contains("DELETE"), "{make}");
     assert!(check.contains("this prints 200") && check.contains("$NEW_KEY"), "{check}");
     assert!(
         delete.contains("-X DELETE") && delete.contains("nothing uses the old key"),
         "{delete}"
     );
-    for block in &made {
+    for block in &found {
         assert!(block.contains("--cacert /etc/ece-expiry-exporter/ece-ca.pem"), "{block}");
     }
     notice.ca_file = Some("/etc/$(id)/x y".to_owned());
