@@ -231,7 +231,9 @@ impl Logins {
                     .last_run
                     .map_or_else(String::new, |at| at.format(" (%F %R UTC)").to_string());
                 let message = format!(
-                    "Not tried, because ECE refused this login when the exporter tried it last{when}, and each attempt                      counts towards the lock of the account. Put the right password where the exporter reads it; it                      tries that by its schedule. `probe --force {}` makes one attempt now.",
+                    "Not tried, because ECE refused this login when the exporter tried it last{when}, and each attempt \
+                     counts towards the lock of the account. Put the right password where the exporter reads it; it \
+                     tries that by its schedule. `probe --force {}` makes one attempt now.",
                     credential.id
                 );
                 Err(Failure { reason, message, reading: None })
@@ -243,7 +245,9 @@ impl Logins {
 
 fn unknown(why: &str, id: &CredentialId) -> Failure {
     let message = format!(
-        "Not tried: each attempt counts towards the lock of the account, and {why}, so nobody knows whether the last one          was refused. Run this as the user of the exporter with its --storage.path, or ask the exporter (/probe);          `probe --force {id}` makes one attempt now."
+        "Not tried: each attempt counts towards the lock of the account, and {why}, so nobody knows whether the last one \
+         was refused. Run this as the user of the exporter with its --storage.path, or ask the exporter (/probe); \
+         `probe --force {id}` makes one attempt now."
     );
     Failure { reason: FailureReason::Canceled, message, reading: None }
 }

@@ -107,11 +107,15 @@ pub(super) fn explain(
         Err(_) => Step::not_checked(Topic::Expiry, "ECE did not tell it"),
     };
     let permissions = match &observation.result {
+        Ok(_) if matches!(subject, Subject::Endpoint) => "there was no request",
         Ok(_) => "what was asked for is allowed, and nothing else is needed",
         Err(_) => "they are listed for an accepted API key only",
     };
     let permissions = Step::not_checked(Topic::Permissions, permissions);
-    let clock = clock_of(observation.clock_skew);
+    let clock = match subject {
+        Subject::Endpoint => Step::not_checked(Topic::Clock, "there was no request"),
+        _ => clock_of(observation.clock_skew),
+    };
     for step in [http, expiry, permissions, clock] {
         tell(&step);
         coordinator.steps.push(step);

@@ -109,7 +109,7 @@ async fn the_command_does_not_try_what_the_store_says_was_refused() {
         assert_eq!(code, 2, "{said}");
         for words in [
             "Not tried, because ECE refused this login",
-            "lock of the account",
+            "and each attempt counts towards the lock of the account",
             "--force prod/on-call",
         ] {
             assert!(said.contains(words), "{words:?} is missing in {said}");
@@ -143,6 +143,11 @@ async fn the_command_tries_what_was_accepted_and_nothing_that_nobody_knows_of() 
     );
     let (code, said) = probe(&world, &[]).await;
     assert!(code == 3 && said.contains("cannot be read"), "{said}");
+    let words = "the last one was refused. Run this as the user of the exporter";
+    assert!(
+        said.contains(words) && said.contains("(/probe); `probe --force prod/on-call`"),
+        "{said}"
+    );
     std::fs::remove_dir_all(world.path("store")).unwrap();
 
     let mut program = world.start().await;
