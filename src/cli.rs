@@ -108,6 +108,10 @@ enum Command {
         /// How to print the result
         #[arg(long, value_enum, default_value_t = probe::Output::Table)]
         output: probe::Output,
+        /// Try logins even if the last attempt was refused or nobody knows: each attempt counts towards the lock of the
+        /// account
+        #[arg(long)]
+        force: bool,
     },
     /// Find out step by step why a credential cannot be watched; exit code 0 healthy, 1 something failed, 2 wrong usage
     Doctor {
@@ -151,8 +155,14 @@ pub fn run() -> ExitCode {
         Command::Serve => serve(flags),
         Command::Demo => demo(flags),
         Command::CheckConfig { file } => check_config(&Source::new(file.or(flags.config_file))),
-        Command::Probe { credential, output } => {
-            Ok(probe::run(&Source::new(flags.config_file), credential.as_deref(), output))
+        Command::Probe { credential, output, force } => {
+            let logins = if force {
+                probe::Logins::Force
+            } else {
+                probe::Logins::AsRemembered(flags.storage_path)
+            };
+            let source = Source::new(flags.config_file);
+            Ok(probe::run(&source, credential.as_deref(), output, &logins))
         }
         Command::NotifyTest { receiver } => {
             notify_test::run(&Source::new(flags.config_file), &receiver)

@@ -114,6 +114,8 @@ pub struct Notice {
     pub platform: String,
     /// The platform's first URL.
     pub platform_url: String,
+    /// The file with the authorities that ECE's certificate is checked against, if not the system's.
+    pub ca_file: Option<String>,
     /// The credential; `None` for an alert about the platform.
     pub credential: Option<NoticeCredential>,
     /// When the next reminder comes if nothing changes.
@@ -140,6 +142,8 @@ pub struct NoticeCredential {
     pub used_by: Vec<String>,
     /// Where the new secret goes.
     pub renewal_note: Option<String>,
+    /// Where this program reads its secret, as a `SecretSource` displays; `None` where it has none of its own.
+    pub secret_source: Option<String>,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
     /// `dated`, `never`, `undated` (ECE tells no expiry of its kind), `not_reported`, `unparsable`, `unknown`.

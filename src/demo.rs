@@ -246,7 +246,9 @@ impl Demo {
             ("eva", "monitoring prototype", in_days(330)),
             ("legacy", "from before keys expired", Expires::Never),
         ] {
-            self.ece.add_key(SimKey::new(user, description, expires));
+            let mut key = SimKey::new(user, description, expires);
+            key.created = key.created.min(now - TimeDelta::days(20));
+            self.ece.add_key(key);
         }
         let auditor = SimKey::new("security", "auditor", in_days(80)).with_role(Role::Admin);
         self.write("key-auditor", &self.ece.add_key(auditor))

@@ -2,12 +2,13 @@
 //!
 //! Each step says what was found and what to do next. Where one fails, those that need it are not tried, but every
 //! coordinator is looked at. The key is sent as a probe sends it, and only over a way that every step before found
-//! good. What comes out of here may be shown on the screen; `capture` makes of it what may be sent to others.
+//! good. A login is never tried, because each attempt counts towards the lock of its account. What comes out of here may be shown on the screen; `capture` makes of it what may be sent to others.
 
 mod answer;
 mod chain;
 mod redact;
 pub mod capture;
+mod subject;
 mod way;
 
 use std::time::Duration;
@@ -16,8 +17,9 @@ use chrono::{DateTime, Utc};
 
 pub use self::chain::Certificate;
 use self::redact::Redactor;
+use self::subject::Subject;
 use self::way::Way;
-use crate::config::{Credential, CredentialKind, Platform, Secret, SecretSource};
+use crate::config::{Credential, Platform, Secret};
 use crate::observation::Reading;
 use crate::observation::answer::key_id_of;
 use crate::probe::{self, Exchange, Prober};
@@ -211,9 +213,12 @@ impl Report {
         let first = self.steps().find(|(_, step)| step.outcome == Outcome::Failed);
         match (first, expiry) {
             (None, Some(expiry)) => format!("healthy: {expiry}."),
-            (None, None) => format!(
-                "nothing wrong was found, but nobody told when {id} expires; see what was not checked."
-            ),
+            (None, None) => {
+                let untested = self.steps().find(|(_, step)| step.topic == Topic::Http);
+                let why = "nobody told when it expires; see what was not checked";
+                let why = untested.map_or(why, |(_, step)| step.found.as_str());
+                format!("{id}: {}.", why.trim_end_matches('.'))
+            }
             (Some((url, step)), expiry) => {
                 let place = url.map_or_else(String::new, |url| format!(" at {url}"));
                 let topic = step.topic.label();
@@ -236,21 +241,11 @@ pub async fn look(
     mut tell: impl FnMut(Event<'_>),
 ) -> Report {
     let at = now();
-    let source = key_source(&credential.kind);
-    let (secret, redactor) = match source {
-        Some(source) => look_at_secret(source, platform, within).await,
-        None => {
-            let kind = credential.kind.label();
-            let why = format!(
-                "a credential of the kind {kind} is not sent from here; `probe {}` says what ECE answers to it",
-                credential.id
-            );
-            (Step::not_checked(Topic::Secret, why), Redactor::new(platform, None))
-        }
-    };
+    let subject = Subject::of(credential);
+    let (secret, redactor) = look_at_secret(subject, platform, within).await;
     let secret = redactor.step(&secret);
     tell(Event::Step(&secret));
-    let key = source.filter(|_| secret.outcome == Outcome::Ok);
+    let is_ready = secret.outcome == Outcome::Ok || matches!(subject, Subject::Endpoint);
     let prober = Prober::new(platform, within).map_err(|error| format!("{error:#}"));
     let mut report = Report {
         credential: credential.id.to_string(),
@@ -261,13 +256,16 @@ pub async fn look(
         agreement: None,
         redactor,
     };
-    let visit = Visit { platform, key, prober, redactor: report.redactor.clone(), now };
+    let redactor = report.redactor.clone();
+    let visit = Visit { platform, credential, subject, is_ready, prober, within, redactor, now };
     for (index, url) in platform.urls.iter().enumerate() {
         tell(Event::Coordinator { number: index + 1, of: platform.urls.len(), url });
         let mut tell = |step: &Step| tell(Event::Step(&visit.redactor.step(step)));
         report.coordinators.push(visit.coordinator(index, url, &mut tell).await);
     }
-    if let Some(step) = answer::compare(&report.coordinators) {
+    // Each coordinator may present a certificate of its own.
+    let is_shared = !matches!(subject, Subject::Endpoint | Subject::Login(_));
+    if let Some(step) = answer::compare(&report.coordinators).filter(|_| is_shared) {
         let step = report.redactor.step(&step);
         tell(Event::Step(&step));
         report.agreement = Some(step);
@@ -278,10 +276,13 @@ pub async fn look(
 /// What is needed to look at a coordinator.
 struct Visit<'a> {
     platform: &'a Platform,
-    /// Where the key is, if there is one that can be sent.
-    key: Option<&'a SecretSource>,
+    credential: &'a Credential,
+    subject: Subject<'a>,
+    /// Whether there is what has to be sent.
+    is_ready: bool,
     /// Who asks, or why nobody can.
     prober: Result<Prober, String>,
+    within: Duration,
     redactor: Redactor,
     now: fn() -> DateTime<Utc>,
 }
@@ -303,47 +304,79 @@ impl Visit<'_> {
             reading: None,
         };
         let way = way::look(self.platform, &mut coordinator, self.now, tell).await;
-        match (way, self.key, &self.prober) {
-            (Way::Open, Some(source), Ok(prober)) => {
-                let examined = prober.examine(index, source, self.now).await;
-                answer::explain(&mut coordinator, examined, (self.now)(), tell);
+        let noun = self.subject.noun();
+        match (way, self.is_ready, &self.prober) {
+            _ if matches!(self.subject, Subject::Login(_)) => {
+                let why = subject::not_tried(&self.credential.id);
+                answer::skip(&mut coordinator, None, &why, tell);
             }
-            (Way::Open, Some(_), Err(why)) => {
+            (Way::Open, true, Ok(prober)) => {
+                self.ask(prober, index, &mut coordinator, tell).await;
+            }
+            (Way::Open, true, Err(why)) => {
                 let step = Step::failed(Topic::Http, why.clone(), "");
                 answer::skip(&mut coordinator, Some(step), "there is no answer", tell);
             }
-            (Way::Open, None, _) => {
-                answer::skip(&mut coordinator, None, "there is no key to send", tell);
+            (Way::Open, false, _) => {
+                let why = format!("there is no {noun} to send");
+                answer::skip(&mut coordinator, None, &why, tell);
             }
             (Way::Closed, _, _) => {
-                let why = "the key is sent only when every step before is ok";
-                answer::skip(&mut coordinator, None, why, tell);
+                let why = match self.subject {
+                    Subject::Endpoint => "the step before is not ok".to_owned(),
+                    _ => format!("the {noun} is sent only when every step before is ok"),
+                };
+                answer::skip(&mut coordinator, None, &why, tell);
             }
         }
         coordinator.steps = coordinator.steps.iter().map(|it| self.redactor.step(it)).collect();
         coordinator
     }
-}
 
-/// Where the key of a credential is read; `None` if it is no key. The one place that knows the kinds.
-fn key_source(kind: &CredentialKind) -> Option<&SecretSource> {
-    match kind {
-        CredentialKind::ApiKey(source) => Some(source),
-        CredentialKind::BearerToken(_)
-        | CredentialKind::Login { .. }
-        | CredentialKind::License(_)
-        | CredentialKind::Certificate(_)
-        | CredentialKind::Inventory(_) => None,
+    /// Asks a coordinator to which the way is open.
+    async fn ask(
+        &self,
+        prober: &Prober,
+        index: usize,
+        coordinator: &mut Coordinator,
+        tell: &mut impl FnMut(&Step),
+    ) {
+        if let Subject::Key(source) = self.subject {
+            let examined = prober.examine(index, source, self.now).await;
+            return answer::explain(coordinator, examined, (self.now)(), tell);
+        }
+        // The same probe, of this coordinator alone.
+        let platform = Platform { urls: vec![coordinator.url.clone()], ..self.platform.clone() };
+        match Prober::new(&platform, self.within) {
+            Ok(prober) => {
+                let observation = prober.probe(self.credential, self.now).await;
+                subject::explain(coordinator, self.subject, &observation, tell);
+            }
+            Err(error) => {
+                let step = Step::failed(Topic::Http, format!("{error:#}"), "");
+                answer::skip(coordinator, Some(step), "there is no answer", tell);
+            }
+        }
     }
 }
 
 /// The step about the secret, and what hides it from then on.
 async fn look_at_secret(
-    source: &SecretSource,
+    subject: Subject<'_>,
     platform: &Platform,
     within: Duration,
 ) -> (Step, Redactor) {
-    let secret = match probe::read_key(source, within).await {
+    let Some(source) = subject.source() else {
+        let why = "nothing secret is needed to look at the certificates that are presented";
+        return (Step::not_checked(Topic::Secret, why), Redactor::new(platform, None));
+    };
+    let read = match subject {
+        Subject::Key(_) | Subject::Borrowed(_) => probe::read_key(source, within).await,
+        Subject::Token(_) | Subject::Login(_) | Subject::Endpoint => {
+            probe::read_secret(source, within).await
+        }
+    };
+    let secret = match read {
         Ok(secret) => secret,
         Err(failure) => {
             let next = match source.path() {
@@ -358,9 +391,20 @@ async fn look_at_secret(
         }
     };
     let redactor = Redactor::new(platform, Some(&secret));
-    let mut step = Step::ok(Topic::Secret, format!("read from {source}; {}", form(&secret)));
-    let id = key_id_of(secret.expose());
-    step.details.extend(id.map(|(_, id)| format!("the id of the key is {id}")));
+    let found = match subject {
+        Subject::Key(_) => format!("read from {source}; {}", form(&secret)),
+        Subject::Borrowed(it) => format!(
+            "the key of the credential {}, read from {source}; {}",
+            it.credential,
+            form(&secret)
+        ),
+        Subject::Token(_) | Subject::Login(_) | Subject::Endpoint => format!("read from {source}"),
+    };
+    let mut step = Step::ok(Topic::Secret, found);
+    if matches!(subject, Subject::Key(_) | Subject::Borrowed(_)) {
+        let id = key_id_of(secret.expose());
+        step.details.extend(id.map(|(_, id)| format!("the id of the key is {id}")));
+    }
     if let Some(path) = source.path() {
         step.details.extend(mode_of(path));
     }

@@ -125,6 +125,9 @@ impl Monitor {
             monitor.platforms.push(PlatformSlot::new(platform.clone(), prober, state));
             for credential in &platform.credentials {
                 let state = remembered.credentials.remove(&credential.id).unwrap_or_default();
+                let refused = state.rejections + state.refusals;
+                let prober = &monitor.platforms[monitor.platforms.len() - 1].prober;
+                prober.remember_refusals(credential, refused, state.last_run.unwrap_or(now));
                 let slot = Slot::new(
                     monitor.platforms.len() - 1,
                     platform,

@@ -33,6 +33,7 @@ use self::key::Key;
 use self::page::Page;
 use self::platform::{Borrowed, Looker, Subject};
 use self::reader::SecretReader;
+pub use self::session::read_secret;
 use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
 use crate::config::{Certificate, Credential, CredentialKind, Inventory, Platform, SecretSource};

@@ -121,6 +121,15 @@ impl Store {
         open::open(folder, now)
     }
 
+    /// What the store in `folder` remembers, without opening it for work: nothing is written, and a process that uses it
+    /// is not disturbed. `None` if there is no store.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is of another version.
+    pub fn peek(folder: &Path) -> anyhow::Result<Option<Remembered>> {
+        open::peek(folder)
+    }
+
     fn start(connection: Connection, lock: Option<std::fs::File>) -> anyhow::Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job>(JOBS_MAX);
         let (closed, open) = watch::channel(());

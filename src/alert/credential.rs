@@ -188,6 +188,10 @@ fn observe(
         Err(failure) => {
             next.probe_failures_total += 1;
             next.failure = Some((failure.reason, failure.message.clone()));
+            if next.reading.is_none() {
+                // The key itself says it, so that people know which one is refused.
+                next.key_id = observation.key_id.clone().or(next.key_id.take());
+            }
             (Some(failure.reason.blame()), failure.reading)
         }
     };

@@ -1,9 +1,14 @@
 //! `probe`: one shot over the configured credentials, with the exit codes of monitoring plugins.
+//!
+//! Each run would be one more attempt to log in, and some lock an account after three. So a login is tried only if the
+//! store of the exporter says that it was not refused the last time. Nothing is written there.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
@@ -11,11 +16,12 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{runtime, say};
-use crate::config::{Config, Credential, Severity, Source};
+use crate::config::{Config, Credential, CredentialId, CredentialKind, Severity, Source};
 use crate::metrics::{self, Format};
-use crate::observation::{Blame, Observation, Reading};
+use crate::observation::{Blame, Failure, FailureReason, Observation, Reading};
 use crate::probe::Prober;
 use crate::status::CredentialStatus;
+use crate::store::Store;
 use crate::time;
 
 /// How the result is printed.
@@ -94,11 +100,25 @@ struct Row {
     took_seconds: f64,
 }
 
+/// Which logins are tried.
+#[derive(Debug)]
+pub(super) enum Logins {
+    /// Those that were not refused, as the store says: the one in this folder, else the configured one.
+    AsRemembered(Option<PathBuf>),
+    /// All.
+    Force,
+}
+
 type Probed = (Arc<Credential>, Observation, Verdict);
 
 /// Whatever keeps the command from telling is exit code 3: 1 would be a warning to a monitoring system.
-pub(super) fn run(source: &Source, only: Option<&str>, output: Output) -> ExitCode {
-    let verdict = judge(source, only, output).unwrap_or_else(|error| {
+pub(super) fn run(
+    source: &Source,
+    only: Option<&str>,
+    output: Output,
+    logins: &Logins,
+) -> ExitCode {
+    let verdict = judge(source, only, output, logins).unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed.
         let _ = writeln!(std::io::stderr().lock(), "UNKNOWN: {error:#}");
         Verdict::Unknown
@@ -106,7 +126,12 @@ pub(super) fn run(source: &Source, only: Option<&str>, output: Output) -> ExitCo
     ExitCode::from(verdict.exit_code())
 }
 
-fn judge(source: &Source, only: Option<&str>, output: Output) -> anyhow::Result<Verdict> {
+fn judge(
+    source: &Source,
+    only: Option<&str>,
+    output: Output,
+    logins: &Logins,
+) -> anyhow::Result<Verdict> {
     let config = match source.load() {
         Ok(config) => config,
         Err(errors) => {
@@ -114,7 +139,7 @@ fn judge(source: &Source, only: Option<&str>, output: Output) -> anyhow::Result<
             return Ok(Verdict::Unknown);
         }
     };
-    let probed = runtime()?.block_on(probe(&config, only))?;
+    let probed = runtime()?.block_on(probe(&config, only, logins))?;
     let text = match output {
         Output::Table => table(&probed),
         Output::Json => {
@@ -130,8 +155,13 @@ fn judge(source: &Source, only: Option<&str>, output: Output) -> anyhow::Result<
     Ok(probed.iter().map(|(.., verdict)| *verdict).max().unwrap_or(Verdict::Unknown))
 }
 
-async fn probe(config: &Config, only: Option<&str>) -> anyhow::Result<Vec<Probed>> {
+async fn probe(
+    config: &Config,
+    only: Option<&str>,
+    logins: &Logins,
+) -> anyhow::Result<Vec<Probed>> {
     let mut flying = tokio::task::JoinSet::new();
+    let mut results = Vec::new();
     for platform in &config.platforms {
         let wanted = |it: &&Arc<Credential>| only.is_none_or(|only| it.id.to_string() == only);
         let credentials: Vec<Arc<Credential>> =
@@ -142,17 +172,24 @@ async fn probe(config: &Config, only: Option<&str>) -> anyhow::Result<Vec<Probed
         let prober = Arc::new(Prober::new(platform, config.global.probe_timeout)?);
         let turns = Arc::new(tokio::sync::Semaphore::new(platform.max_concurrent_probes));
         for credential in credentials {
+            if let Err(failure) = logins.may_try(&credential, config) {
+                let observation = not_tried(failure, time::now());
+                let verdict = Verdict::of(&credential, &observation);
+                results.push((credential, observation, verdict));
+                continue;
+            }
             let (prober, turns) = (prober.clone(), turns.clone());
             flying.spawn(async move {
                 // The semaphore is never closed.
                 let _turn = turns.acquire().await;
-                let observation = prober.probe(&credential, time::now).await;
+                let mut observation = prober.probe(&credential, time::now).await;
+                warn_of_lock(&credential, &mut observation);
                 let verdict = Verdict::of(&credential, &observation);
                 (credential, observation, verdict)
             });
         }
     }
-    if flying.is_empty() {
+    if flying.is_empty() && results.is_empty() {
         let known: Vec<String> =
             config.credentials().map(|(_, it)| it.id.to_string()).take(20).collect();
         bail!(
@@ -161,9 +198,80 @@ async fn probe(config: &Config, only: Option<&str>) -> anyhow::Result<Vec<Probed
             known.join(", ")
         );
     }
-    let mut probed = flying.join_all().await;
-    probed.sort_by(|(a, _, x), (b, _, y)| y.cmp(x).then_with(|| a.id.cmp(&b.id)));
-    Ok(probed)
+    results.extend(flying.join_all().await);
+    results.sort_by(|(a, _, x), (b, _, y)| y.cmp(x).then_with(|| a.id.cmp(&b.id)));
+    Ok(results)
+}
+
+impl Logins {
+    /// Whether `credential` may be probed: an attempt that is refused counts towards the lock of its account.
+    fn may_try(&self, credential: &Credential, config: &Config) -> Result<(), Failure> {
+        let CredentialKind::Login { .. } = &credential.kind else { return Ok(()) };
+        let Self::AsRemembered(folder) = self else { return Ok(()) };
+        let folder = folder.as_ref().unwrap_or(&config.storage_path);
+        let place = folder.display();
+        let state = match Store::peek(folder) {
+            Ok(Some(remembered)) => remembered.credentials.get(&credential.id).cloned(),
+            Ok(None) => {
+                let why = format!("there is no store in {place}");
+                return Err(unknown(&why, &credential.id));
+            }
+            Err(error) => {
+                let why = format!("the store in {place} cannot be read ({error:#})");
+                return Err(unknown(&why, &credential.id));
+            }
+        };
+        match state {
+            Some(state) if 0 < state.rejections + state.refusals => {
+                let reason = match state.failure {
+                    Some((FailureReason::Forbidden, _)) => FailureReason::Forbidden,
+                    _ => FailureReason::Unauthorized,
+                };
+                let when = state
+                    .last_run
+                    .map_or_else(String::new, |at| at.format(" (%F %R UTC)").to_string());
+                let message = format!(
+                    "Not tried, because ECE refused this login when the exporter tried it last{when}, and each attempt \
+                     counts towards the lock of the account. Put the right password where the exporter reads it; it \
+                     tries that by its schedule. `probe --force {}` makes one attempt now.",
+                    credential.id
+                );
+                Err(Failure { reason, message, reading: None })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn unknown(why: &str, id: &CredentialId) -> Failure {
+    let message = format!(
+        "Not tried: each attempt counts towards the lock of the account, and {why}, so nobody knows whether the last one \
+         was refused. Run this as the user of the exporter with its --storage.path, or ask the exporter (/probe); \
+         `probe --force {id}` makes one attempt now."
+    );
+    Failure { reason: FailureReason::Canceled, message, reading: None }
+}
+
+/// Who repeats a refused attempt is told before what it costs: nothing remembers it.
+fn warn_of_lock(credential: &Credential, observation: &mut Observation) {
+    let is_login = matches!(credential.kind, CredentialKind::Login { .. });
+    if let (Err(failure), true) = (&mut observation.result, is_login)
+        && matches!(failure.reason.blame(), Blame::Rejected | Blame::Forbidden)
+    {
+        failure.message += " This attempt counts towards the lock of the account: do not repeat it with the same password.";
+    }
+}
+
+fn not_tried(failure: Failure, at: DateTime<Utc>) -> Observation {
+    Observation {
+        at,
+        took: Duration::ZERO,
+        http_status: None,
+        key_id: None,
+        clock_skew: None,
+        result: Err(failure),
+        listing: None,
+    }
 }
 
 fn table(probed: &[Probed]) -> String {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Integration, LISTED, Notice, NoticeCredential, NoticeProbe, Owed, Target};
 use crate::alert::{AlertName, Event, Found, PlatformState, Reason, State, Status};
-use crate::config::{Config, Credential, Platform};
+use crate::config::{Config, Credential, CredentialKind, Platform, SecretSource};
 use crate::observation::listing::Item;
 use crate::observation::{FailureReason, Reading};
 use crate::time;
@@ -138,6 +138,7 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
         previous_expiry: event.previous_expiry,
         platform: platform.name.to_string(),
         platform_url: platform.urls.first().cloned().unwrap_or_default(),
+        ca_file: platform.tls.ca_file.as_ref().map(|it| it.display().to_string()),
         credential: match subject {
             Subject::Credential(_, credential, state) => Some(notice_credential(credential, state)),
             Subject::Found(_, list, state, found) => Some(notice_found(list, state, found)),
@@ -175,6 +176,7 @@ fn notice_credential(credential: &Credential, state: &State) -> NoticeCredential
         team: credential.team.clone(),
         used_by: credential.used_by.clone(),
         renewal_note: credential.renewal_note.clone(),
+        secret_source: secret_source(&credential.kind).map(ToString::to_string),
         labels: credential.labels.clone(),
         expiry_state: expiry_state.to_owned(),
         expires_at,
@@ -205,9 +207,21 @@ fn notice_found(list: &Credential, state: &State, found: &Found) -> NoticeCreden
         expiry_state: expiry_state.to_owned(),
         expires_at,
         observed_at: state.last_success,
+        secret_source: None,
         user: said(user),
         description: said(description),
         created_at: *created,
+    }
+}
+
+fn secret_source(kind: &CredentialKind) -> Option<&SecretSource> {
+    match kind {
+        CredentialKind::ApiKey(source)
+        | CredentialKind::BearerToken(source)
+        | CredentialKind::Login { password: source, .. } => Some(source),
+        CredentialKind::License(_)
+        | CredentialKind::Certificate(_)
+        | CredentialKind::Inventory(_) => None,
     }
 }
 

@@ -252,12 +252,22 @@ fn permissions(exchange: &Exchange) -> Step {
 }
 
 fn clock(exchange: &Exchange) -> Step {
-    let Some(skew) = exchange.clock_skew else {
+    let mut step = clock_of(exchange.clock_skew);
+    if exchange.clock_skew.is_some() {
+        step.details
+            .push(format!("the answer took {} ms with its connection", exchange.took.as_millis()));
+    }
+    step
+}
+
+/// The step about this machine's clock minus that of the coordinator.
+pub(super) fn clock_of(skew: Option<TimeDelta>) -> Step {
+    let Some(skew) = skew else {
         return Step::not_checked(Topic::Clock, "the answer has no header Date");
     };
     let seconds = skew.num_seconds();
     let (amount, way) = (seconds.abs(), if seconds < 0 { "behind" } else { "ahead of" });
-    let mut step = if CLOCK_SKEW_MAX < skew.abs() {
+    if CLOCK_SKEW_MAX < skew.abs() {
         let found = format!("this machine's clock is {amount} seconds {way} the coordinator's");
         let next = "let both machines take their time from NTP; what is left of a key is counted with the clock of \
                     this machine";
@@ -267,31 +277,31 @@ fn clock(exchange: &Exchange) -> Step {
     } else {
         let found = format!("this machine's clock is {amount} seconds {way} the coordinator's");
         Step::ok(Topic::Clock, found)
-    };
-    step.details
-        .push(format!("the answer took {} ms with its connection", exchange.took.as_millis()));
-    step
+    }
 }
 
 /// Whether several coordinators say the same, and who strips the header if not.
 pub(super) fn compare(coordinators: &[Coordinator]) -> Option<Step> {
-    let answers: Vec<(usize, &Coordinator, &Exchange)> = coordinators
-        .iter()
-        .enumerate()
-        .filter_map(|(index, it)| Some((index + 1, it, it.exchange.as_ref()?)))
-        .filter(|(.., it)| is_accepted(it))
-        .collect();
     if coordinators.len() < 2 {
         return None;
     }
+    // An API key is answered for with an exchange, anything else with a reading.
+    let is_answer = |it: &Coordinator| match &it.exchange {
+        Some(exchange) => is_accepted(exchange),
+        None => it.reading.is_some(),
+    };
+    let answers: Vec<(usize, &Coordinator)> =
+        (1..).zip(coordinators).filter(|(_, it)| is_answer(it)).collect();
     if answers.len() < 2 {
-        let why = "fewer than two of them accepted the key";
+        let why = "fewer than two of them told something";
         return Some(Step::not_checked(Topic::Coordinators, why));
     }
-    let has_header = |it: &Exchange| it.raw_expiration().next().is_some();
     let list = |with: bool| -> Vec<String> {
-        let chosen = answers.iter().filter(|(.., it)| has_header(it) == with);
-        chosen.map(|(number, it, _)| format!("{number} ({})", it.url)).collect()
+        let has_header = |it: &Exchange| it.raw_expiration().next().is_some();
+        let chosen = answers
+            .iter()
+            .filter(|(_, it)| it.exchange.as_ref().is_some_and(|it| has_header(it) == with));
+        chosen.map(|(number, it)| format!("{number} ({})", it.url)).collect()
     };
     let (with, without) = (list(true), list(false));
     if !with.is_empty() && !without.is_empty() {
@@ -313,7 +323,7 @@ pub(super) fn compare(coordinators: &[Coordinator]) -> Option<Step> {
         let next = "list only the coordinators of one ECE in the `urls` of a platform";
         return Some(Step::failed(Topic::Coordinators, found, next));
     }
-    let found = format!("all {} that accepted the key say the same", answers.len());
+    let found = format!("all {} that told something say the same", answers.len());
     Some(Step::new(Topic::Coordinators, Outcome::Ok, found))
 }
 

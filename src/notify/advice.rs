@@ -3,11 +3,11 @@
 //! Commands name `$OLD_KEY` and `$NEW_KEY`, never a value. Whatever stands in a command is reduced to characters that a
 //! shell takes literally, because people paste it.
 
+mod command;
 mod inventory;
 mod platform;
 
-use chrono::{DateTime, Utc};
-
+pub use self::command::{Block, commands};
 use super::text::{Kind, NOTE_CHARS_MAX, Thing, Topic, cut, plain, uses};
 use crate::alert::{AlertName, Reason};
 use crate::delivery::{Notice, NoticeCredential};
@@ -89,18 +89,36 @@ fn renew(notice: &Notice) -> Vec<String> {
                 plain(&notice.platform_url)
             )];
             steps.push(put(notice, "token"));
-            steps.push(
-                "Give it to this exporter too. A RENEWED message follows once the new expiry is seen."
-                    .to_owned(),
-            );
+            steps.push(give(notice));
             steps
         }
         Kind::Login => vec![
             "Set a new password, or unlock the account, where the user is kept.".to_owned(),
             put(notice, "password"),
-            "Give it to this exporter too; it tries again by its schedule, and what was refused twice only when it is replaced or 12 hours have passed, so that it locks no account. A RECOVERED message follows."
-                .to_owned(),
+            format!(
+                "Give it to this exporter too{}. It tries again by its schedule, and what was refused twice only when it is replaced or 12 hours have passed, so that it locks no account. A RECOVERED message follows.",
+                place(notice)
+            ),
         ],
+    }
+}
+
+fn give(notice: &Notice) -> String {
+    format!(
+        "Give it to this exporter too{}. A RENEWED message follows once the new expiry is seen.",
+        place(notice)
+    )
+}
+
+/// Where this exporter reads the secret, as the end of a sentence.
+fn place(notice: &Notice) -> String {
+    let source = notice.credential.as_ref().and_then(|it| it.secret_source.as_deref());
+    match source.map(|it| cut(&plain(it), NOTE_CHARS_MAX)) {
+        Some(source) if source.starts_with("environment") => {
+            format!(", which reads the {source} when it starts: set that and start it anew")
+        }
+        Some(source) => format!(", which reads the {source} at each probe"),
+        None => String::new(),
     }
 }
 
@@ -122,10 +140,7 @@ fn renew_key(notice: &Notice) -> Vec<String> {
             .to_owned(),
     ];
     steps.push(put(notice, "key"));
-    steps.push(
-        "Give it to this exporter too. A RENEWED message follows once the new expiry is seen."
-            .to_owned(),
-    );
+    steps.push(give(notice));
     steps.push(format!(
         "Revoke the old key{} (trash icon in the Revoke column).",
         key_id(notice).map(|it| format!(" {it}")).unwrap_or_default()
@@ -168,11 +183,14 @@ fn forbidden(notice: &Notice) -> Vec<String> {
 
 fn unknown(notice: &Notice) -> Vec<String> {
     let name = notice.credential.as_ref().map(|it| plain(&it.name)).unwrap_or_default();
+    let platform = plain(&notice.platform);
+    let mut run =
+        format!("On the exporter's machine run: ece-expiry-exporter probe {platform}/{name}");
+    if kind_of(notice) == Kind::Login {
+        run += " (one attempt to log in: a refused one counts towards the lock of the account, so do not repeat it)";
+    }
     vec![
-        format!(
-            "On the exporter's machine run: ece-expiry-exporter probe {}/{name}",
-            plain(&notice.platform)
-        ),
+        run,
         match notice.probe.failure_reason.as_deref() {
             Some("secret_unreadable") => {
                 format!(
@@ -207,7 +225,11 @@ fn never(notice: &Notice) -> Vec<String> {
 fn unreachable(notice: &Notice) -> Vec<String> {
     let url = plain(&notice.platform_url);
     vec![
-        format!("From the exporter's machine try: curl -v {}/api/v1/user", bare_url(&url)),
+        format!(
+            "From the exporter's machine try: curl -v{} {}/api/v1/user",
+            command::authority(notice).map(|it| format!(" {it}")).unwrap_or_default(),
+            bare_url(&url)
+        ),
         "401 there means that the network is fine and the exporter's proxy or TLS settings are not. No answer: look at DNS, firewall, load balancer and the coordinators.".to_owned(),
         "Expiries that are already known are still announced in time; new ones and renewals are not seen until ECE answers.".to_owned(),
     ]
@@ -239,43 +261,6 @@ pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
     }
     let id = key_id(notice).unwrap_or_else(|| "{id}".to_owned());
     vec!["POST /api/v1/users/auth/keys".to_owned(), format!("DELETE /api/v1/users/auth/keys/{id}")]
-}
-
-/// The calls that do the same, as lines to paste into a shell.
-pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<String> {
-    let is_key =
-        |it: &&NoticeCredential| can_renew(topic) && Thing::of(it) == Thing::Credential(Kind::Key);
-    let Some(credential) = notice.credential.as_ref().filter(is_key) else {
-        return Vec::new();
-    };
-    let url = bare_url(&notice.platform_url);
-    let dead = matches!(topic.alert, AlertName::CredentialExpired | AlertName::CredentialRejected);
-    let mut lines = Vec::new();
-    if dead {
-        lines.push(
-            "# The old key cannot do this any more: use another one of its owner.".to_owned(),
-        );
-    }
-    lines.extend([
-        format!(
-            "curl -sS -H \"Authorization: ApiKey ${}\" \\",
-            if dead { "OTHER_KEY" } else { "OLD_KEY" }
-        ),
-        "  -H 'Content-Type: application/json' \\".to_owned(),
-        format!("  -X POST {url}/api/v1/users/auth/keys \\"),
-        format!(
-            "  -d '{{\"description\":\"{} {}\",\"expiration\":\"90d\"}}'",
-            bare(&credential.name),
-            now.format("%Y-%m")
-        ),
-    ]);
-    if let Some(id) = key_id(notice) {
-        lines.extend([
-            "curl -sS -H \"Authorization: ApiKey $NEW_KEY\" \\".to_owned(),
-            format!("  -X DELETE {url}/api/v1/users/auth/keys/{id}"),
-        ]);
-    }
-    lines
 }
 
 /// Whether the advice is to make a new key.

@@ -12,7 +12,7 @@ use minijinja::{AutoEscape, Environment};
 use serde::Serialize;
 
 use super::Origin;
-use super::advice;
+use super::advice::{self, Block};
 use super::text::{self, Thing, Topic, instant, phrase, plain, span};
 use crate::alert::{AlertName, Reason, Status};
 use crate::config::CredentialKind;
@@ -26,6 +26,10 @@ const LIST_MAX: usize = 200;
 const LINE_CHARS_MAX: usize = 76;
 /// The column in which the values of the table of facts begin.
 const VALUE_COLUMN: usize = 18;
+
+/// Without the address of this exporter a mail has no links.
+const NO_LINKS: &str =
+    "For links to its page and runbooks, set global.external_url to where people reach it.";
 
 static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut templates = Environment::new();
@@ -51,6 +55,8 @@ pub struct Letter {
     omitted: usize,
     /// Where the exporter shows everything.
     link: Option<String>,
+    /// How to get links, where there are none.
+    hint: Option<&'static str>,
     /// Who sent this.
     signature: String,
 }
@@ -71,7 +77,8 @@ struct Section {
     headline: String,
     facts: Vec<Fact>,
     steps: Vec<String>,
-    commands: Vec<String>,
+    /// Lines to paste, block by block.
+    commands: Vec<Block>,
     /// Where more is said about the alert, while there is something to do.
     runbook: Option<String>,
     why: String,
@@ -101,6 +108,7 @@ impl Letter {
                 .collect(),
             omitted: notices.len().saturating_sub(SECTIONS_MAX),
             link: origin.link(""),
+            hint: origin.external_url.is_none().then_some(NO_LINKS),
             signature: format!(
                 "Sent by ece-expiry-exporter {} on {}.",
                 origin.version,
@@ -139,6 +147,9 @@ impl Letter {
         if let Some(link) = &self.link {
             wrap(&mut out, "", 0, &format!("All credentials: {link}"));
         }
+        if let Some(hint) = self.hint {
+            wrap(&mut out, "", 0, hint);
+        }
         out
     }
 
@@ -166,11 +177,12 @@ impl Section {
         for (at, step) in self.steps.iter().enumerate() {
             wrap(out, &format!("  {}. ", at + 1), 5, step);
         }
-        if !self.commands.is_empty() {
-            out.push_str("\nBy API\n");
-            for command in &self.commands {
+        for block in &self.commands {
+            out.push('\n');
+            wrap(out, "", 0, &block.title);
+            for line in &block.lines {
                 out.push_str("  ");
-                out.push_str(command);
+                out.push_str(line);
                 out.push('\n');
             }
         }

@@ -2,11 +2,13 @@
 //!
 //! A token is asked with itself when it ends. A login opens a session, and that it opens is all it tells; the session
 //! is closed again at once. Each attempt with a wrong password counts towards the lock of an account, so there is at
-//! most one in a probe, and a password that was refused twice rests until it is replaced or hours have passed.
+//! most one in a probe, and a password that was refused twice rests until it is replaced or hours have passed. What a
+//! process before this one was refused is told by `Prober::remember_refusals`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +18,9 @@ use tokio::time::timeout;
 
 use super::key::authorization;
 use super::page::Page;
+use super::reader::SecretReader;
 use super::{Coordinator, Prober, Question, Sight, failure, passed};
-use crate::config::{Secret, SecretSource};
+use crate::config::{Credential, CredentialKind, Secret, SecretSource};
 use crate::observation::answer::{Meaning, Sent};
 use crate::observation::session;
 use crate::observation::{Failure, FailureReason, Reading};
@@ -56,12 +59,23 @@ pub(super) struct Refusals {
     /// By the user, and the hash of the password with a seed that ends with the process: two credentials may be of
     /// one user.
     of: Mutex<HashMap<(String, u64), Refused>>,
+    /// What was refused before this process: of which password is only known once it is read.
+    before: Mutex<HashMap<(String, SecretSource), Refused>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Refused {
     times: u32,
+    /// When it was refused last, or before this process, by when.
     at: DateTime<Utc>,
+    when: When,
+}
+
+/// How exactly the time of a refusal is known.
+#[derive(Debug, Clone, Copy)]
+enum When {
+    At,
+    By,
 }
 
 /// Whether a password may be tried.
@@ -87,17 +101,31 @@ impl Refusals {
         }
     }
 
+    /// Takes what was refused before this process for refusals of `password`, just read from `source`. It may be another
+    /// one by now: then it has one attempt and not two.
+    async fn recall(&self, user: &str, source: &SecretSource, password: &Secret) {
+        let before = (user.to_owned(), source.clone());
+        let remembered = self.lock_before().get(&before).copied();
+        let Some(mut refused) = remembered else { return };
+        if may_be_replaced(source, refused.at).await {
+            refused.times = refused.times.min(REFUSALS_MAX - 1);
+        }
+        self.lock_before().remove(&before);
+        self.lock().entry(self.key(user, password)).or_insert(refused);
+    }
+
     fn refused(&self, user: &str, password: &Secret, at: DateTime<Utc>) {
         let key = self.key(user, password);
         let mut of = self.lock();
         let times = of.get(&key).map_or(0, |it| it.times).saturating_add(1);
         // What has rested is forgotten, but for this one, which has one attempt more and not two.
         of.retain(|_, it| it.is_fresh(at));
-        of.insert(key, Refused { times, at });
+        of.insert(key, Refused { times, at, when: When::At });
     }
 
     fn accepted(&self, user: &str) {
         self.lock().retain(|(it, _), _| it != user);
+        self.lock_before().retain(|(it, _), _| it != user);
     }
 
     fn key(&self, user: &str, password: &Secret) -> (String, u64) {
@@ -108,6 +136,10 @@ impl Refusals {
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, u64), Refused>> {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_before(&self) -> MutexGuard<'_, HashMap<(String, SecretSource), Refused>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Refused {
@@ -117,7 +149,36 @@ impl Refused {
     }
 }
 
+/// Whether the secret may be another one than it was at `at`: its file was written since, or nobody can say, as of an
+/// environment variable, which a new process may have been given anew.
+async fn may_be_replaced(source: &SecretSource, at: DateTime<Utc>) -> bool {
+    let Some(path) = source.path().map(Path::to_owned) else { return true };
+    let written = move || std::fs::metadata(path).and_then(|it| it.modified());
+    match tokio::task::spawn_blocking(written).await {
+        Ok(Ok(written)) => at < DateTime::<Utc>::from(written),
+        Ok(Err(_)) | Err(_) => true,
+    }
+}
+
+/// Reads a token or a password as a probe does.
+///
+/// # Errors
+/// It cannot be read within `within`.
+pub async fn read_secret(source: &SecretSource, within: Duration) -> Result<Secret, Failure> {
+    SecretReader::default().read(source, within).await
+}
+
 impl Prober {
+    /// Tells that a login was refused `times` in a row, the last time at or before `at`, by what a process before this
+    /// one remembers. Another kind of credential, or no refusal, changes nothing.
+    pub fn remember_refusals(&self, credential: &Credential, times: u32, at: DateTime<Utc>) {
+        if let (CredentialKind::Login { username, password }, 1..) = (&credential.kind, times) {
+            // What rests is counted on by those who decide on alerts, although nothing is sent.
+            let refused = Refused { times: times.min(REFUSALS_MAX), at, when: When::By };
+            self.refusals.lock_before().insert((username.clone(), password.clone()), refused);
+        }
+    }
+
     /// Reads the token and asks the coordinators in turn when it ends.
     pub(super) async fn look_at_token(
         &self,
@@ -175,6 +236,7 @@ impl Prober {
             Ok(password) => password,
             Err(failure) => return Sight::failed(failure),
         };
+        self.refusals.recall(username, source, &password).await;
         if let Attempt::Resting(refused) = self.refusals.attempt(username, &password, now()) {
             return Sight::failed(resting(&refused));
         }
@@ -250,8 +312,12 @@ fn no_token() -> Failure {
 }
 
 fn resting(refused: &Refused) -> Failure {
+    let when = match refused.when {
+        When::At => "at",
+        When::By => "by",
+    };
     let message = format!(
-        "ECE refused this password {} times, the last time at {}. It is not tried again until it is replaced or {} hours \
+        "ECE refused this password {} times, the last time {when} {}. It is not tried again until it is replaced or {} hours \
          have passed, so that the account is not locked: put the right password where this exporter reads it.",
         refused.times,
         refused.at.format("%F %R UTC"),

@@ -158,6 +158,22 @@ pub(super) fn is_about_place(error: &anyhow::Error) -> bool {
         })
 }
 
+/// What the file in `folder` remembers, read beside a process that may be using it; `None` if there is no file.
+pub(super) fn peek(folder: &Path) -> anyhow::Result<Option<super::Remembered>> {
+    let file = folder.join("store.db");
+    if !file.try_exists()? {
+        return Ok(None);
+    }
+    // Without a log nobody writes, and then SQLite shall not make the files that its readers share either.
+    let query = if beside(&file, "-wal").exists() { "mode=ro" } else { "mode=ro&immutable=1" };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri(&file.display().to_string(), query), flags)?;
+    connection.busy_timeout(BUSY_MAX)?;
+    super::load(&connection).map(Some)
+}
+
 /// The URI of a file, whatever characters its path has.
 fn uri(path: &str, query: &str) -> String {
     let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");

@@ -1,4 +1,4 @@
-//! The page for people: every credential, sorted by the time it has left.
+//! The page for people: every credential, what needs attention first, then by the time that is left.
 //!
 //! It works without JavaScript; the script only filters while one types. Nothing is loaded from anywhere: style and
 //! script are part of the page, and the policy names them by their hash.
@@ -21,8 +21,9 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use self::keys::ListRow;
-use self::row::{CredentialRow, PlatformRow, State as CredentialState};
+use self::row::{Cover, CredentialRow, PlatformRow, State as CredentialState};
 use super::{Web, text};
+use crate::alert::AlertName;
 use crate::status::{CredentialStatus, Snapshot};
 use crate::time;
 
@@ -105,7 +106,8 @@ struct Page<'a> {
     script: minijinja::Value,
     now: String,
     version: &'a str,
-    telemetry_path: &'a str,
+    /// Relative, so that it works behind a proxy that adds a path.
+    metrics: &'a str,
     config_error: Option<String>,
     store_error: Option<String>,
     dead: u64,
@@ -145,7 +147,7 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
         script: minijinja::Value::from_safe_string(SCRIPT.to_owned()),
         now: words::instant(now),
         version: web.version.version,
-        telemetry_path: &web.telemetry_path,
+        metrics: relative(&web.telemetry_path),
         config_error: copy(&web.config_error),
         store_error: copy(&web.store_error),
         dead: web.telemetry.dead(),
@@ -181,7 +183,17 @@ fn rows(
         .collect();
     // Stable: what is equally urgent stays in the order of the configuration.
     found.sort_by_key(|(state, it)| row::urgency(*state, it));
-    let rows = found.iter().take(max).map(|(state, it)| CredentialRow::new(it, *state, now));
+    let unreachable: Vec<&str> = snapshot
+        .platforms
+        .iter()
+        .filter(|it| it.alerts.iter().any(|it| it.name == AlertName::PlatformUnreachable))
+        .map(|it| &*it.name)
+        .collect();
+    let rows = found.iter().take(max).map(|(state, it)| {
+        let cover =
+            if unreachable.contains(&&*it.id.platform) { Cover::Fires } else { Cover::None };
+        CredentialRow::new(it, *state, cover, now)
+    });
     (rows.collect(), found.len())
 }
 
@@ -200,6 +212,14 @@ fn counts(snapshot: &Snapshot, now: DateTime<Utc>) -> Vec<Count> {
         credentials: states.iter().filter(|it| **it == state).count(),
     });
     counts.filter(|it| it.credentials > 0).collect()
+}
+
+/// A path of ours without the slash that it begins with.
+fn relative(path: &str) -> &str {
+    match path.trim_start_matches('/') {
+        "" => "./",
+        path => path,
+    }
 }
 
 fn copy(shared: &RwLock<Option<String>>) -> Option<String> {

@@ -1,5 +1,7 @@
 //! What `doctor` says of each kind of trouble: the words that lead to the cause, and that nothing secret comes out.
 
+mod subjects;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::config::{CredentialKind, SecretSource};
 use ece_expiry_exporter::doctor::{self, Event, Outcome};

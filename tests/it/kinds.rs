@@ -1,6 +1,8 @@
 //! Kinds of credentials other than a key in a file of its own: what is asked of ECE, what is made of the answers, and
 //! that no account is locked.
 
+mod refused;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -47,6 +47,7 @@ fn notice(alert: AlertName, reason: Reason, severity: Severity) -> Notice {
         previous_expiry: None,
         platform: "prod".to_owned(),
         platform_url: "https://ece.example.org:12443".to_owned(),
+        ca_file: Some("/etc/ece-expiry-exporter/ece-ca.pem".to_owned()),
         credential: Some(NoticeCredential {
             name: "terraform".to_owned(),
             kind: "api_key".to_owned(),
@@ -54,6 +55,7 @@ fn notice(alert: AlertName, reason: Reason, severity: Severity) -> Notice {
             team: Some("platform".to_owned()),
             used_by: vec!["Terraform pipelines".to_owned(), "the nightly plan".to_owned()],
             renewal_note: Some("Vault, kv/ece/terraform".to_owned()),
+            secret_source: Some("file /etc/ece-expiry-exporter/terraform.key".to_owned()),
             labels: BTreeMap::from([("tier".to_owned(), "1".to_owned())]),
             expiry_state: "dated".to_owned(),
             expires_at: Some(now() + TimeDelta::hours(6 * 24 + 3)),

@@ -39,6 +39,7 @@ fn owed(key: &str, status: Status) -> Owed {
         previous_expiry: None,
         platform: "prod".to_owned(),
         platform_url: "https://ece".to_owned(),
+        ca_file: None,
         credential: None,
         next_repeat: None,
         probe: NoticeProbe::default(),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::words;
 use crate::config::Severity;
-use crate::observation::{FailureReason, Reading};
+use crate::observation::{Blame, FailureReason, Reading};
 use crate::status::{CredentialStatus, FiringAlert, PlatformStatus};
 use crate::time;
 
@@ -21,12 +21,12 @@ pub(super) enum State {
     Critical,
     /// Below a step of severity warning.
     Warning,
-    /// Below a step of severity info.
-    Info,
     /// ECE lets it in no more, but it lives.
     Forbidden,
     /// Nobody knows when it expires.
     Unknown,
+    /// Below a step of severity info.
+    Info,
     /// It was not probed yet.
     Waiting,
     /// It has time.
@@ -42,9 +42,9 @@ impl State {
         Self::Rejected,
         Self::Critical,
         Self::Warning,
-        Self::Info,
         Self::Forbidden,
         Self::Unknown,
+        Self::Info,
         Self::Waiting,
         Self::Valid,
         Self::Never,
@@ -97,16 +97,33 @@ impl State {
     }
 }
 
-/// Orders the page: dead credentials first, then by time left, then those of which nobody knows, then those that never
-/// expire.
-pub(super) fn urgency(state: State, status: &CredentialStatus) -> (u8, Option<DateTime<Utc>>) {
-    match (state, status.reading) {
-        (State::Expired, Some(Reading::ExpiresAt(at))) => (0, Some(at)),
-        (State::Expired | State::Rejected, _) => (1, None),
-        (_, Some(Reading::ExpiresAt(at))) => (2, Some(at)),
-        (_, None) => (3, None),
-        (_, Some(Reading::Never | Reading::Undated)) => (4, None),
-    }
+/// Orders the page: what needs attention first, the worst before the rest, and within that by the time left.
+pub(super) fn urgency(state: State, status: &CredentialStatus) -> (u8, DateTime<Utc>) {
+    let place = match state {
+        State::Expired => 0,
+        State::Rejected => 1,
+        State::Critical => 2,
+        State::Warning => 3,
+        State::Forbidden | State::Unknown => 4,
+        State::Info => 5,
+        State::Waiting => 6,
+        State::Valid => 7,
+        State::Never => 8,
+    };
+    let end = match status.reading {
+        Some(Reading::ExpiresAt(at)) => at,
+        Some(Reading::Never | Reading::Undated) | None => DateTime::<Utc>::MAX_UTC,
+    };
+    (place, end)
+}
+
+/// Whether the alert about the platform of a credential speaks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cover {
+    /// The platform is unreachable, and that is told.
+    Fires,
+    /// Nothing of the kind.
+    None,
 }
 
 /// A credential, as the page tells it.
@@ -118,6 +135,8 @@ pub(super) struct CredentialRow {
     used_by: Vec<String>,
     renewal_note: Option<String>,
     key_id: Option<String>,
+    /// Whether somebody has to find out which key it is that ECE does not take.
+    is_refused: bool,
     state: State,
     word: &'static str,
     left: String,
@@ -128,11 +147,18 @@ pub(super) struct CredentialRow {
     failure: Option<(&'static str, String)>,
     next: Option<Moment>,
     alerts: Vec<AlertRow>,
+    /// No alert of its own, because that of its platform tells why it fails.
+    is_covered: bool,
 }
 
 impl CredentialRow {
     /// `state` is that of `status` at `now`.
-    pub(super) fn new(status: &CredentialStatus, state: State, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(
+        status: &CredentialStatus,
+        state: State,
+        cover: Cover,
+        now: DateTime<Utc>,
+    ) -> Self {
         let (left, expires_at) = match status.reading {
             Some(Reading::ExpiresAt(at)) if at <= now => {
                 (format!("expired {}", words::relative(at, now)), Some(words::instant(at)))
@@ -152,6 +178,7 @@ impl CredentialRow {
             used_by: status.used_by.clone(),
             renewal_note: status.renewal_note.clone(),
             key_id: status.key_id.clone(),
+            is_refused: matches!(state, State::Expired | State::Rejected | State::Forbidden),
             state,
             word: state.word(),
             left,
@@ -159,8 +186,15 @@ impl CredentialRow {
             confirmed: moment(status.observed_at),
             probed: moment(status.last_run),
             failure: status.failure.as_ref().map(|(reason, why)| (reason.label(), why.clone())),
-            next: moment(status.next_run),
+            next: status
+                .next_run
+                .map(|at| Moment { at: words::instant(at), relative: words::due(at, now) }),
             alerts: status.alerts.iter().map(|it| AlertRow::new(it, now)).collect(),
+            is_covered: cover == Cover::Fires
+                && status
+                    .failure
+                    .as_ref()
+                    .is_some_and(|(reason, _)| reason.blame() == Blame::Platform),
         }
     }
 }
@@ -288,11 +322,11 @@ mod tests {
             (days(7), None, State::Critical),
             (days(7), Some(Forbidden), State::Critical),
             (days(8), None, State::Warning),
-            (days(20), None, State::Info),
             (days(25), Some(Forbidden), State::Forbidden),
-            (days(40), Some(Connect), State::Valid),
             (None, Some(HeaderMissing), State::Unknown),
+            (days(20), None, State::Info),
             (None, None, State::Waiting),
+            (days(40), Some(Connect), State::Valid),
             (Some(Reading::Never), None, State::Never),
         ];
         let mut places = Vec::new();

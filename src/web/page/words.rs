@@ -29,6 +29,15 @@ pub(super) fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     }
 }
 
+/// When the next of something comes: `next in 5 minutes`, `due now`, `overdue for 5 minutes`.
+pub(super) fn due(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    match at - now {
+        it if TimeDelta::seconds(1) <= it => format!("next {}", relative(at, now)),
+        it if it <= -TimeDelta::minutes(2) => format!("overdue for {}", span(it)),
+        _ => "due now".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +66,10 @@ mod tests {
         assert_eq!(relative(now, now), "just now");
         assert_eq!(relative(now - TimeDelta::minutes(5), now), "5 minutes ago");
         assert_eq!(relative(now + TimeDelta::days(5), now), "in 5 days");
+        assert_eq!(due(now, now), "due now");
+        assert_eq!(due(now - TimeDelta::seconds(90), now), "due now");
+        assert_eq!(due(now - TimeDelta::minutes(5), now), "overdue for 5 minutes");
+        assert_eq!(due(now + TimeDelta::minutes(5), now), "next in 5 minutes");
         assert_eq!(instant(now), "2026-11-24 05:00 UTC");
     }
 }

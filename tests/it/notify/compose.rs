@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use ece_expiry_exporter::alert::{AlertName, Reason};
 use ece_expiry_exporter::config::{SecretSource, Severity, SmtpEncryption};
 use ece_expiry_exporter::delivery::{Notice, NoticeProbe};
-use ece_expiry_exporter::notify::{Channel, compose};
+use ece_expiry_exporter::notify::{Channel, Origin, compose};
 use expect_test::{ExpectFile, expect_file};
 use mail_parser::{Message, MessageParser};
 
@@ -260,6 +260,95 @@ fn the_advice_fits_the_kind_of_the_credential() {
             }
         }
     }
+}
+
+/// The paragraphs of commands in a mail about this notice, each with its title.
+fn blocks(notice: &Notice) -> Vec<String> {
+    let bytes = mail(std::slice::from_ref(notice));
+    let text = parse(&bytes).body_text(0).unwrap().replace("\r\n", "\n");
+    let paragraphs = text.split("\n\n").filter(|it| it.contains("\n  curl "));
+    paragraphs.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn the_old_key_is_not_deleted_by_the_paste_that_makes_the_new_one() {
+    let mut notice = notice(AlertName::CredentialExpiring, Reason::New, Severity::Critical);
+    let found = blocks(&notice);
+    let [make, check, delete] = &found[..] else { panic!("{found:?}") };
+    assert!(make.contains("-X POST") && !make.contains("DELETE"), "{make}");
+    assert!(check.contains("this prints 200") && check.contains("$NEW_KEY"), "{check}");
+    assert!(
+        delete.contains("-X DELETE") && delete.contains("nothing uses the old key"),
+        "{delete}"
+    );
+    for block in &found {
+        assert!(block.contains("--cacert /etc/ece-expiry-exporter/ece-ca.pem"), "{block}");
+    }
+    notice.ca_file = Some("/etc/$(id)/x y".to_owned());
+    assert!(blocks(&notice)[0].contains("--cacert \"$CA_FILE\""), "{:?}", blocks(&notice));
+    notice.ca_file = None;
+    assert!(blocks(&notice)[0].contains("# If curl does not trust the certificate, add: --cacert"));
+    notice.platform_url = "http://ece:12400".to_owned();
+    assert!(!blocks(&notice).concat().contains("cacert"), "{:?}", blocks(&notice));
+}
+
+#[test]
+fn a_mail_says_where_this_exporter_reads_the_secret() {
+    for (kind, source, words) in [
+        (
+            "api_key",
+            Some("file /x/key"),
+            "exporter too, which reads the file /x/key at each probe.",
+        ),
+        ("bearer_token", Some("file /x/key"), "exporter too, which reads the file /x/key at each"),
+        ("login", Some("file /x/key"), "exporter too, which reads the file /x/key at each probe."),
+        (
+            "api_key",
+            Some("environment variable K"),
+            "reads the environment variable K when it starts",
+        ),
+        ("api_key", None, "Give it to this exporter too. A RENEWED"),
+    ] {
+        let mut notice = notice(AlertName::CredentialRejected, Reason::New, Severity::Critical);
+        credential(&mut notice).kind = kind.to_owned();
+        credential(&mut notice).secret_source = source.map(ToOwned::to_owned);
+        let bytes = mail(&[notice]);
+        let text = parse(&bytes).body_text(0).unwrap().into_owned();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(words), "{words:?} is missing in {text}");
+    }
+}
+
+#[test]
+fn a_mail_without_links_says_how_to_get_them() {
+    let notice = notice(AlertName::CredentialExpiring, Reason::New, Severity::Critical);
+    let config = email_config(25, SmtpEncryption::None);
+    for (external_url, hint) in [(None, true), (origin().external_url, false)] {
+        let origin = Origin { external_url, ..origin() };
+        let notices = std::slice::from_ref(&notice);
+        let bytes = compose(Channel::Email(&config), "o@example.org", ID, notices, &origin, now());
+        let bytes = bytes.unwrap();
+        let message = parse(&bytes);
+        let words = "set global.external_url to where";
+        assert_eq!(message.body_text(0).unwrap().contains(words), hint);
+        assert_eq!(message.body_html(0).unwrap().contains(words), hint);
+        assert_ne!(message.body_text(0).unwrap().contains("Runbook: https"), hint);
+    }
+}
+
+#[test]
+fn who_is_told_to_probe_a_login_is_told_that_it_counts() {
+    let text = |kind: &str| {
+        let mut notice = notice(AlertName::CredentialExpiryUnknown, Reason::New, Severity::Warning);
+        credential(&mut notice).kind = kind.to_owned();
+        let bytes = mail(&[notice]);
+        let text = parse(&bytes).body_text(0).unwrap().into_owned();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let words =
+        "probe prod/terraform (one attempt to log in: a refused one counts towards the lock";
+    assert!(text("login").contains(words), "{}", text("login"));
+    assert!(!text("api_key").contains("lock of the account"));
 }
 
 #[test]

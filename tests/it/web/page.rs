@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, RwLock};
 
+use ece_expiry_exporter::alert::AlertName;
+use ece_expiry_exporter::config::Severity;
 use ece_expiry_exporter::observation::FailureReason;
 use ece_expiry_exporter::status::{CredentialStatus, Snapshot};
 use ece_expiry_exporter::web::ServeOptions;
 
 use super::{Server, in_days, many, some};
-use crate::metrics::{failed, platform, probed};
+use crate::metrics::{failed, firing, platform, probed};
 
 #[tokio::test]
 async fn the_page_shows_the_most_urgent_first() {
@@ -15,7 +17,7 @@ async fn the_page_shows_the_most_urgent_first() {
     let page = server.get("/").await;
     let page = page.text();
     let at = |name: &str| page.find(&format!("</span>{name}</span>")).unwrap();
-    let order = [at("old-billing"), at("ci"), at("valid"), at("sandbox"), at("break-glass")];
+    let order = [at("old-billing"), at("ci"), at("sandbox"), at("valid"), at("break-glass")];
     assert!(order.is_sorted(), "{order:?}");
     for words in [
         "expired 47 hours ago",
@@ -28,6 +30,73 @@ async fn the_page_shows_the_most_urgent_first() {
         "+0.4 s",
     ] {
         assert!(page.contains(words), "{words}");
+    }
+}
+
+/// The cells of this name in the row of a credential.
+fn cell(page: &str, name: &str, label: &str) -> String {
+    let row = page.split("<tr>").find(|it| it.contains(&format!("</span>{name}</span>"))).unwrap();
+    let cell =
+        row.split("<td ").find(|it| it.contains(&format!("data-label=\"{label}\""))).unwrap();
+    cell.to_owned()
+}
+
+#[tokio::test]
+async fn an_alert_of_the_platform_covers_what_it_keeps_from_being_asked_and_nothing_else() {
+    let mut down = platform("prod", 3);
+    down.alerts = vec![firing(AlertName::PlatformUnreachable, Severity::Critical)];
+    let snapshot = Snapshot {
+        credentials: vec![
+            Arc::new(failed(probed("prod", "mirror", in_days(40)), FailureReason::Connect, "down")),
+            Arc::new(failed(
+                probed("prod", "lost", in_days(40)),
+                FailureReason::SecretUnreadable,
+                "x",
+            )),
+            Arc::new(failed(probed("lab", "other", in_days(40)), FailureReason::Connect, "down")),
+            Arc::new(probed("prod", "fine", in_days(40))),
+        ],
+        platforms: vec![Arc::new(down), Arc::new(platform("lab", 1))],
+    };
+    let server = Server::start(snapshot).await;
+    let answer = server.get("/").await;
+    let alerts = |name: &str| cell(answer.text(), name, "Alerts");
+    assert!(alerts("mirror").contains("covered by the platform's alert"), "{}", alerts("mirror"));
+    for name in ["lost", "other", "fine"] {
+        assert!(alerts(name).contains("none") && !alerts(name).contains("covered"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_due_says_so_and_a_refused_key_says_its_id() {
+    let mut refused = failed(probed("prod", "ci", in_days(40)), FailureReason::Unauthorized, "401");
+    refused.next_run = Some(ece_expiry_exporter::time::now());
+    let mut waiting = probed("prod", "fine", in_days(40));
+    waiting.next_run = Some(ece_expiry_exporter::time::now() + chrono::TimeDelta::minutes(10));
+    let snapshot = Snapshot {
+        credentials: vec![Arc::new(refused), Arc::new(waiting)],
+        platforms: vec![Arc::new(platform("prod", 2))],
+    };
+    let server = Server::start(snapshot).await;
+    let answer = server.get("/").await;
+    let page = answer.text();
+    assert!(cell(page, "ci", "Last probe").contains(">due now<"), "{page}");
+    assert!(cell(page, "fine", "Last probe").contains(">next in 9 minutes<"), "{page}");
+    let id = "<small>Key id <code>id-of-";
+    assert!(cell(page, "ci", "Credential").contains(id), "{page}");
+    assert!(!cell(page, "fine", "Credential").contains(id), "{page}");
+}
+
+#[tokio::test]
+async fn no_link_leaves_the_path_that_a_proxy_adds() {
+    for (path, link) in [("/metrics", "\"metrics\""), ("/deep", "\"deep\"")] {
+        let server = Server::start_with(some(), ServeOptions::default(), |web| {
+            web.telemetry_path = path.to_owned();
+        });
+        let server = server.await;
+        let page = server.get("/").await;
+        assert!(page.text().contains(&format!("<a href={link}>Metrics</a>")), "{path}");
+        assert!(!page.text().contains("href=\"/"), "{path}");
     }
 }
 

@@ -19,6 +19,8 @@ async fn every_runbook_is_a_page_like_the_others() {
         let name = link.trim_end_matches(".md");
         let text = runbook.text();
         assert!(text.contains(&format!("<h1>{name}</h1>\n<h2>Meaning</h2>\n<p>")), "{text}");
+        let head = text.split("<main").next().unwrap();
+        assert!(head.contains("<a href=\"../\">All credentials</a>"), "a way back, at the top");
         assert!(text.contains("<title>ECE") && text.contains("<style>:root"), "{text}");
         assert_eq!(server.get(&format!("/runbooks/{name}")).await.text(), text, "both spellings");
         names += 1;
