@@ -27,6 +27,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 /// Two readings closer than this are the same: ECE prints fractions of a second or leaves them out.
 const SAME_EXPIRY: TimeDelta = TimeDelta::seconds(1);
 
+/// How long nobody must have confirmed the accepted expiry before a later one of the same key counts. The expiry of a key
+/// never moves in ECE, so a coordinator that tells another one disagrees with the rest, and most outages of one are
+/// shorter than this.
+const SETTLED_AFTER: TimeDelta = TimeDelta::hours(24);
+
+/// By how much the clock of ECE is believed to be ahead when it refuses a key: more is not a clock that drifts.
+const AHEAD_MAX: TimeDelta = TimeDelta::hours(24);
+
 /// A step that was announced is taken back for the clock's sake only when this much more is left than it says: a
 /// clock that is set back by a day announces nothing twice and recovers nothing.
 const UNCROSS_MARGIN: TimeDelta = TimeDelta::hours(36);
@@ -174,7 +182,7 @@ fn observe(
     observation: &Observation,
 ) {
     let Decision { next, events, .. } = decision;
-    let now = observation.at;
+    let (now, candidate) = (observation.at, next.candidate);
     next.last_run = Some(now);
     next.took = observation.took;
     next.http_status = observation.http_status;
@@ -208,7 +216,18 @@ fn observe(
         accept(next, events, reading, observation);
     }
     access(policy, next, events, blame, observation);
-    decision.again = again(next, blame);
+    let candidate = match next.candidate {
+        Some(it) if candidate != Some(it) => Candidate::New,
+        Some(_) | None => Candidate::OldOrNone,
+    };
+    decision.again = again(next, candidate, observation);
+}
+
+/// Whether a later expiry was just seen for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Candidate {
+    New,
+    OldOrNone,
 }
 
 /// Counts the rows of failures. One refusal of the other kind does not end a row: two coordinators that answer 401
@@ -240,23 +259,26 @@ fn count(next: &mut State, blame: Option<Blame>, observation: &Observation) {
     }
 }
 
-fn again(next: &State, blame: Option<Blame>) -> Option<Duration> {
-    let unconfirmed = next.candidate.is_some() || next.rejections == 1 || next.refusals == 1;
-    match blame {
-        _ if unconfirmed => Some(CONFIRM_AFTER),
-        Some(Blame::Platform | Blame::Credential) => Some(RETRY_AFTER),
-        Some(Blame::Rejected | Blame::Forbidden) | None => None,
+/// How soon to ask again. Who says that there are too many requests is not asked sooner.
+fn again(next: &State, candidate: Candidate, observation: &Observation) -> Option<Duration> {
+    let reason = observation.result.as_ref().err().map(|it| it.reason);
+    if candidate == Candidate::New || next.rejections == 1 || next.refusals == 1 {
+        return Some(CONFIRM_AFTER);
+    }
+    match reason.filter(|it| *it != FailureReason::RateLimited)?.blame() {
+        Blame::Platform | Blame::Credential => Some(RETRY_AFTER),
+        Blame::Rejected | Blame::Forbidden => None,
     }
 }
 
 /// Takes a reading into account. An earlier expiry counts at once (better early than silent); a later one when the key
-/// is another one, or when it is seen twice in a row, so that two coordinators that disagree do not flap.
+/// is another one, or when it is seen twice in a row and the other one is settled, so that two coordinators that disagree
+/// do not flap.
 fn accept(next: &mut State, events: &mut Vec<Event>, reading: Reading, observation: &Observation) {
     let now = observation.at;
-    let other_key = match (&next.key_id, &observation.key_id) {
-        (Some(known), Some(seen)) => known != seen,
-        (Some(_) | None, _) => false,
-    };
+    let ids = next.key_id.as_ref().zip(observation.key_id.as_ref());
+    let is_other_key = ids.is_some_and(|(known, seen)| known != seen);
+    let is_same_key = ids.is_some_and(|(known, seen)| known == seen);
     let Some(known) = next.reading else {
         next.reading = Some(reading);
         next.generation = next.generation.max(1);
@@ -271,7 +293,9 @@ fn accept(next: &mut State, events: &mut Vec<Event>, reading: Reading, observati
         end(&mut next.lifetime, events, next.generation, now);
         confirm(next, observation);
     } else if is_later(reading, known) {
-        if !other_key && !next.candidate.is_some_and(|it| is_same(it, reading)) {
+        let is_seen_twice = next.candidate.is_some_and(|it| is_same(it, reading));
+        let is_confirmed = is_seen_twice && (!is_same_key || is_settled(next, known, now));
+        if !is_other_key && !is_confirmed {
             next.candidate = Some(reading);
             return;
         }
@@ -293,6 +317,13 @@ fn accept(next: &mut State, events: &mut Vec<Event>, reading: Reading, observati
         }
         confirm(next, observation);
     }
+}
+
+/// Whether a later expiry of the same key may take the place of the known one: nobody has confirmed that for long, or it
+/// is past and ECE accepts the key all the same.
+fn is_settled(next: &State, known: Reading, now: DateTime<Utc>) -> bool {
+    let is_past = matches!(known, Reading::ExpiresAt(at) if at <= now);
+    is_past || next.observed_at.is_none_or(|at| SETTLED_AFTER <= now - at)
 }
 
 fn confirm(next: &mut State, observation: &Observation) {
@@ -332,7 +363,10 @@ fn access(
     observation: &Observation,
 ) {
     let now = observation.at;
-    let is_past = matches!(next.reading, Some(Reading::ExpiresAt(at)) if at <= now);
+    // ECE refuses a key when it has expired by the clock of ECE.
+    let ahead = observation.clock_skew.map_or(TimeDelta::zero(), |it| -it);
+    let there = now + ahead.clamp(TimeDelta::zero(), AHEAD_MAX);
+    let is_past = matches!(next.reading, Some(Reading::ExpiresAt(at)) if at <= there);
     let unparsable =
         matches!(&observation.result, Err(it) if it.reason == FailureReason::HeaderInvalid);
     let wanted = match blame {

@@ -303,6 +303,67 @@ fn two_coordinators_that_disagree_do_not_flap() {
             day 6: escalated ECECredentialExpired critical
         "#]],
     );
+    // While one of them is down the other is asked several times in a row.
+    check(
+        NO_REPEAT,
+        &[seen(0, 6), seen(1, 60), seen(2, 60), seen(3, 60), seen(4, 6), seen(5, 60), seen(6, 60)],
+        expect![[r#"
+            day 0: new ECECredentialExpiring critical (step 7d, generation 1)
+            day 5: escalated ECECredentialExpiring critical (step 1d, generation 1)
+            day 6: escalated ECECredentialExpired critical
+        "#]],
+    );
+}
+
+#[test]
+fn a_later_expiry_of_the_same_key_counts_when_nobody_tells_the_earlier_one_any_more() {
+    let seen = |hour: i64, expiry: i64| (hour * 60, Seen::Dated(expiry * DAY, "k1"));
+    check(
+        NO_REPEAT,
+        &[seen(0, 6), seen(1, 60), seen(23, 60), seen(24, 60)],
+        expect![[r#"
+            day 0: new ECECredentialExpiring critical (step 7d, generation 1)
+            day 1: renewed ECECredentialExpiring critical (step 7d, generation 1), was day 6
+            day 30: new ECECredentialExpiring info (step 30d, generation 2)
+            day 46: escalated ECECredentialExpiring warning (step 14d, generation 2)
+            day 53: escalated ECECredentialExpiring critical (step 7d, generation 2)
+            day 59: escalated ECECredentialExpiring critical (step 1d, generation 2)
+            day 60: escalated ECECredentialExpired critical
+        "#]],
+    );
+    // Past its expiry it would be refused, so the later one is right.
+    check(
+        NO_REPEAT,
+        &[seen(0, 1), seen(23, 1), seen(25, 60), seen(26, 60)],
+        expect![[r#"
+            day 0: new ECECredentialExpiring critical (step 1d, generation 1)
+            day 1: escalated ECECredentialExpired critical
+            day 1 +2h00: renewed ECECredentialExpired critical, was day 1
+            day 30: new ECECredentialExpiring info (step 30d, generation 2)
+            day 46: escalated ECECredentialExpiring warning (step 14d, generation 2)
+            day 53: escalated ECECredentialExpiring critical (step 7d, generation 2)
+            day 59: escalated ECECredentialExpiring critical (step 1d, generation 2)
+            day 60: escalated ECECredentialExpired critical
+        "#]],
+    );
+}
+
+#[test]
+fn who_answers_429_is_not_asked_sooner() {
+    let mut watched = Watched::new(policy(NO_REPEAT));
+    let mut again = |seen: &Seen, at: i64| {
+        let observation = observation(seen, minutes(at));
+        let (policy, platform) = (&watched.policy, &watched.platform);
+        let decision = decide(policy, platform, &watched.state, Some(&observation), minutes(at));
+        watched.state = decision.next;
+        decision.again.map(|it| it.as_secs())
+    };
+    assert_eq!(again(&fails(FailureReason::RateLimited), 0), None);
+    assert_eq!(again(&fails(FailureReason::Timeout), 60), Some(300));
+    assert_eq!(again(&Seen::Dated(60 * DAY, "k1"), 120), None);
+    // A later expiry is confirmed soon, and only once.
+    assert_eq!(again(&Seen::Dated(90 * DAY, "k1"), 180), Some(60));
+    assert_eq!(again(&Seen::Dated(90 * DAY, "k1"), 181), None);
 }
 
 #[test]
@@ -493,7 +554,8 @@ impl Model {
     /// The accepted expiry after the first `n` probes, and how many renewals there were. `i64::MAX` is never.
     fn accepted(&self, n: usize) -> (Option<i64>, u32) {
         let (mut accepted, mut key, mut pending, mut lives) = (None::<i64>, "", None, 0);
-        for (_, seen) in &self.history[..n] {
+        let mut confirmed = 0;
+        for (at, seen) in &self.history[..n] {
             let (expiry, with) = match seen {
                 Seen::Dated(expiry, key) => (*expiry, *key),
                 Seen::ForbiddenBut(expiry) => (*expiry, "k1"),
@@ -502,10 +564,16 @@ impl Model {
                 Seen::Fails(_) | Seen::OtherContact | Seen::Skewed(..) => continue,
             };
             let is_first = accepted.is_none();
-            if accepted.is_some_and(|it| it < expiry) && key == with && pending != Some(expiry) {
+            // A later date of the same key: seen twice, and nobody has told the earlier one for a day, or it is past.
+            let is_settled = DAY <= at - confirmed || accepted.is_some_and(|it| it <= *at);
+            if accepted.is_some_and(|it| it < expiry)
+                && key == with
+                && !(pending == Some(expiry) && is_settled)
+            {
                 pending = Some(expiry);
                 continue;
             }
+            confirmed = *at;
             lives += u32::from(is_first || accepted.is_some_and(|it| it < expiry));
             (accepted, key, pending) = (Some(expiry), with, None);
         }

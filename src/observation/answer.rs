@@ -28,6 +28,8 @@ const SECRET_MAX: usize = 4096;
 const KEY_ID_MAX: usize = 128;
 /// Words of at least this length that look random are not quoted: ids of keys have 32 characters, secrets 22.
 const RANDOM_MIN: usize = 20;
+/// ECE's code for a credential whose owner was deleted.
+const NO_USER: &str = "user.not_found";
 /// Fewer letters are those of a date; of 20 random characters some 16 are letters, of hexadecimal ones seven.
 const LETTERS_MIN: usize = 3;
 
@@ -272,6 +274,8 @@ fn reason(
         401 => FailureReason::Unauthorized,
         // A page that forbids is a firewall's: it says nothing about the key.
         403 if is_ece || reading.is_some() || !error.codes.is_empty() => FailureReason::Forbidden,
+        // The endpoint is there, the owner of the credential is not: an administrator has deleted the user.
+        404 if error.has(NO_USER) => FailureReason::Unauthorized,
         404 => FailureReason::NotFound,
         429 => FailureReason::RateLimited,
         500..=599 => FailureReason::ServerError,
@@ -294,6 +298,10 @@ fn explain(
         FailureReason::Redirect => format!(
             "The URL redirects ({details}), and the {noun} is never sent on to another address. Configure the address \
              that ECE itself answers at, and check whether a login proxy stands before it."
+        ),
+        FailureReason::Unauthorized if error.has(NO_USER) => format!(
+            "ECE no longer has the user that the {noun} belongs to ({details}). Make a new one for a user that exists, and \
+             put it where this exporter and its users read it."
         ),
         FailureReason::Unauthorized if is_ece || !error.codes.is_empty() => {
             format!(

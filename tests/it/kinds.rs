@@ -1,5 +1,5 @@
-//! Kinds of credentials other than a key in a file of its own: what is asked of ECE, what is made of the answers, and
-//! that no account is locked.
+//! Kinds of credentials other than a key in a file of its own: what is made of the answers of ECE, and that no account is
+//! locked. What is asked of ECE is in `spec`.
 
 mod refused;
 
@@ -10,25 +10,13 @@ use chrono::TimeDelta;
 use ece_expiry_exporter::config::{Credential, CredentialKind, SecretSource};
 use ece_expiry_exporter::observation::{FailureReason, Observation, Reading};
 use ece_expiry_exporter::probe::Prober;
-use ece_expiry_exporter::sim::{
-    Ece, EceOptions, ErrorBody, Expires, Fault, Logins, On, SessionEnd, SimKey,
-};
+use ece_expiry_exporter::sim::{Ece, EceOptions, Expires, Logins, SessionEnd, SimKey};
 use ece_expiry_exporter::time;
 use tempfile::TempDir;
 
 use crate::coordinator::{Coordinator, Reply, answer};
 use crate::probe::{DEADLINE, PATIENCE, credential, platform};
-use crate::world::{Binary, World, run_with, wait_until};
-
-/// Everything that the program may ask of ECE. It changes nothing there: a login opens a session of its own, and a
-/// logout closes that.
-const ALLOWED: [&str; 5] = [
-    "GET /api/v1/user",
-    "GET /api/v1/users/auth",
-    "GET /api/v1/users/auth/keys",
-    "POST /api/v1/users/auth/_login",
-    "POST /api/v1/users/auth/_logout",
-];
+use crate::world::{Binary, World, run_with};
 
 fn file(dir: &TempDir, text: &str) -> SecretSource {
     let path = dir.path().join("secret");
@@ -297,43 +285,6 @@ async fn nobody_can_have_a_refused_login_tried_again() {
     assert!(metrics.contains("kind=\"login\""), "{metrics}");
     assert!(!metrics.contains("ece_credential_expiry_known{"), "{metrics}");
     world.platforms.clear();
-}
-
-// ---- all kinds ----
-
-#[tokio::test]
-async fn nothing_else_is_asked_of_ece() {
-    let mut world = World::new().await;
-    world.add("keyed", Expires::At(time::now() + TimeDelta::days(40)));
-    world.add("forever", Expires::Never);
-    world.ece.world().sessions.set_password("ops", "right");
-    let jwt = world.ece.world().sessions.open("ci", time::now() + TimeDelta::days(40));
-    world.write("login", "right");
-    world.write("token", &jwt);
-    world.platforms =
-        "      - {name: on-call, login: {username: ops, password_file: login}}\n      \
-         - {name: session, bearer_token_file: token}\n"
-            .into();
-    let binary = Binary::serve(&world, &[], &[]).await;
-    for fault in [
-        Fault::None,
-        Fault::Forbidden,
-        Fault::Redirect(world.ece.url() + "/api/v1/elsewhere"),
-        Fault::Status(401, ErrorBody::Code("root.unauthenticated".to_owned(), "no".to_owned())),
-        Fault::AuthClusterDown,
-        Fault::Html200,
-    ] {
-        world.ece.set_fault(On::Everyone, fault).unwrap();
-        for name in ["keyed", "forever", "session", "on-call"] {
-            binary.probe(name).await;
-        }
-    }
-    wait_until("the logout to have arrived", async || {
-        world.ece.requests().calls.iter().any(|it| it.ends_with("_logout"))
-    })
-    .await;
-    let calls = world.ece.requests().calls;
-    assert_eq!(calls, ALLOWED.into_iter().map(str::to_owned).collect());
 }
 
 // ---- without a configuration file ----

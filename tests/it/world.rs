@@ -51,6 +51,8 @@ pub struct World {
     pub certificates: Certificates,
     pub clock: Clock,
     credentials: Vec<String>,
+    /// The URLs of further coordinators, behind that of `ece`.
+    pub coordinators: Vec<String>,
     pub extra: String,
     /// Further lines of the configuration's `platforms`, behind the credentials.
     pub platforms: String,
@@ -96,6 +98,7 @@ impl World {
             certificates,
             clock,
             credentials: Vec::new(),
+            coordinators: Vec::new(),
             extra: String::new(),
             platforms: String::new(),
             global: "schedule: 1h".to_owned(),
@@ -136,11 +139,14 @@ impl World {
     }
 
     pub fn config_text(&self) -> String {
+        let urls = std::iter::once(self.ece.url()).chain(self.coordinators.iter().cloned());
+        let urls: Vec<String> =
+            urls.map(|it| format!("\"{}\"", it.trim_end_matches('/'))).collect();
         let mut text = format!(
-            "global: {{{}}}\nplatforms:\n  - name: prod\n    urls: [\"{}\"]\n    tls_config: {{ca_file: ca.pem}}\n    \
+            "global: {{{}}}\nplatforms:\n  - name: prod\n    urls: [{}]\n    tls_config: {{ca_file: ca.pem}}\n    \
              credentials:\n",
             self.global,
-            self.ece.url().trim_end_matches('/')
+            urls.join(", ")
         );
         for name in &self.credentials {
             writeln!(text, "      - {{name: {name}, api_key_file: key-{name}, team: owners}}")

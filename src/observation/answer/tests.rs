@@ -94,6 +94,7 @@ fn a_status_and_its_codes_decide() {
     use FailureReason::{
         Forbidden, NotFound, RateLimited, Redirect, ServerError, Unauthorized, UnexpectedStatus,
     };
+    let no_owner = r#"{"errors":[{"code":"user.not_found","message":"User not found."}]}"#;
     let missing = r#"{"errors":[{"code":"deployments.deployment_not_found","message":"No Deployment with id [62bed072dffd4509b84dfe7dc125bb12] could be found"}]}"#;
     let no_cluster = r#"{"errors":[{"code":"authc.no_authentication_cluster","message":"The administrator needs to configure the authentication cluster."}]}"#;
     let cluster = r#"{"errors":[{"code":"authc.authentication_cluster_error","message":"The authentication cluster failed to process the request."}]}"#;
@@ -112,6 +113,7 @@ fn a_status_and_its_codes_decide() {
         (json(403, RBAC), Forbidden),
         (json(403, "{}"), Forbidden),
         (page(403, LOGIN_PAGE), UnexpectedStatus),
+        (json(404, no_owner), Unauthorized),
         (json(404, missing), NotFound),
         (page(404, LOGIN_PAGE), NotFound),
         (json(429, ""), RateLimited),

@@ -57,6 +57,7 @@ async fn an_alert_of_the_platform_covers_what_it_keeps_from_being_asked_and_noth
             Arc::new(probed("prod", "fine", in_days(40))),
         ],
         platforms: vec![Arc::new(down), Arc::new(platform("lab", 1))],
+        ..Snapshot::default()
     };
     let server = Server::start(snapshot).await;
     let answer = server.get("/").await;
@@ -76,6 +77,7 @@ async fn what_is_due_says_so_and_a_refused_key_says_its_id() {
     let snapshot = Snapshot {
         credentials: vec![Arc::new(refused), Arc::new(waiting)],
         platforms: vec![Arc::new(platform("prod", 2))],
+        ..Snapshot::default()
     };
     let server = Server::start(snapshot).await;
     let answer = server.get("/").await;
