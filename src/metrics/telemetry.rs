@@ -152,9 +152,9 @@ impl Telemetry {
         self.own().config
     }
 
-    /// Sets the address under which people reach this exporter; a slash at its end is left out.
-    pub fn set_external_url(&self, url: &str) {
-        self.own().external_url = Some(url.trim_end_matches('/').to_owned());
+    /// Sets the address under which people reach this exporter, if one is configured; a slash at its end is left out.
+    pub fn set_external_url(&self, url: Option<&str>) {
+        self.own().external_url = url.map(|it| it.trim_end_matches('/').to_owned());
     }
 
     /// The scheduler loop ran at `now`.

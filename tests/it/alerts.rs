@@ -107,6 +107,31 @@ fn a_link_to_a_dashboard_is_that_of_the_alert() {
     let (code, _, err) =
         run(&["rules", "--grafana-url", "https://g/'x"], tempfile::tempdir().unwrap().path());
     assert!(code == 2 && err.contains("without query, spaces and quotes"), "{err}");
+    for option in ["--grafana-url", "--runbook-url"] {
+        let (code, _, err) =
+            run(&["rules", option, "https://me:pw@g"], tempfile::tempdir().unwrap().path());
+        assert!(code == 2 && err.contains("must not hold a user or a password"), "{err}");
+    }
+}
+
+#[test]
+fn runbooks_can_be_kept_where_the_exporter_is_not() {
+    const WIKI: &str = "https://wiki.example.org/ece";
+    let moved = printed(&["--runbook-url", &format!("{WIKI}/")]);
+    check_rules(&moved);
+    for alert in alerts_of(&moved) {
+        let links: Vec<&str> =
+            alert.text.lines().filter(|it| it.contains("runbook_url: ")).collect();
+        assert_eq!(links, [format!("          runbook_url: '{WIKI}/{}'", alert.name)]);
+    }
+    // Nothing else changes.
+    let others = |text: &str| -> Vec<String> {
+        text.lines().filter(|it| !it.contains("runbook_url: ")).map(str::to_owned).collect()
+    };
+    assert_eq!(others(&moved), others(RULES));
+    let both = printed(&["--runbook-url", WIKI, "--grafana-url", GRAFANA, "--format=operator"]);
+    assert_eq!(both.matches(&format!("runbook_url: '{WIKI}/ECE")).count(), 19);
+    assert_eq!(both.matches(&format!("dashboard_url: '{GRAFANA}/d/")).count(), 19);
 }
 
 #[test]

@@ -269,11 +269,18 @@ fn the_command_lists_prints_and_writes_the_dashboards() {
 
     let (code, out, _) = run(&["dashboards", "--output-dir=a/b"], dir.path());
     assert_eq!(code, 0);
-    for file in FILES.into_iter().chain(["provider.yml"]) {
+    let folder = dir.path().join("a/b");
+    for file in FILES {
         assert!(out.contains(&format!("wrote a/b/{file}")), "{out}");
-        let written = fs::read_to_string(dir.path().join("a/b").join(file)).unwrap();
-        assert!(written == text_of(file), "{file}");
+        assert!(fs::read_to_string(folder.join(file)).unwrap() == text_of(file), "{file}");
     }
+    // What Grafana reads from is where they are.
+    assert!(out.contains("wrote a/b/provider.yml"), "{out}");
+    let provider = fs::read_to_string(folder.join("provider.yml")).unwrap();
+    let here = format!("      path: {:?}\n", folder.canonicalize().unwrap());
+    assert!(provider.contains(&here), "{provider}");
+    let there = "      path: /var/lib/grafana/dashboards/ece-expiry-exporter\n";
+    assert_eq!(provider.replace(&here, there), text_of("provider.yml"));
     assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), FILES.len() + 1);
     let (code, _, _) = run(&["dashboards", "--output-dir=a/b"], dir.path());
     assert_eq!(code, 0, "an upgrade writes them again");
