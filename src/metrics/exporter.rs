@@ -145,17 +145,7 @@ fn counts(encoder: &mut DescriptorEncoder<'_>, channels: &Channels) -> fmt::Resu
         "ece_expiry_exporter_notification_requests_failed",
         "Delivery requests that failed",
         |it| it.requests_failed,
-    )?;
-    let mut family = family::counter(
-        encoder,
-        "ece_expiry_exporter_notifications_suppressed",
-        "Notifications not sent on purpose",
-    )?;
-    for ((receiver, reason), count) in &channels.suppressed {
-        let labels = [("receiver", receiver.as_ref()), ("reason", reason)];
-        family::count(&mut family.encode_family(&labels)?, *count)?;
-    }
-    Ok(())
+    )
 }
 
 fn waiting(encoder: &mut DescriptorEncoder<'_>, channels: &Channels, dead: u64) -> fmt::Result {

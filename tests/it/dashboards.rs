@@ -212,9 +212,9 @@ fn a_fault_of_a_panel_is_found() {
     finds(file, "/panels/1/gridPos/x", json!(2), "overlaps");
     finds(file, "/panels/1/gridPos/x", json!(22), "grid");
     finds(file, "/panels/1/options/textMode", json!("none"), "text");
-    finds(file, "/panels/12/fieldConfig/defaults/mappings", json!([]), "words");
-    finds(file, "/panels/8/transformations/0/id", json!("merge"), "before merge");
-    finds(file, "/panels/8/targets/0/format", json!("time_series"), "format");
+    finds(file, "/panels/13/fieldConfig/defaults/mappings", json!([]), "words");
+    finds(file, "/panels/9/transformations/0/id", json!("merge"), "before merge");
+    finds(file, "/panels/9/targets/0/format", json!("time_series"), "format");
     let steps = "/panels/0/fieldConfig/defaults/thresholds/steps/0/value";
     finds(file, steps, json!(5), "thresholds");
 }
@@ -238,6 +238,9 @@ fn a_fault_of_a_query_is_found() {
     finds(file, at, json!(format!("up{{{good}}}")), "other jobs");
     finds(file, at, json!(format!("ece_probe_success{{{good}}}")), "replicas");
     finds(file, at, json!(format!("sum(ece_probe_success{{{good}}})")), "replicas");
+    for old in ["max(ece_credential_expiry_timestamp_seconds", "min(ece_probe_success"] {
+        finds(file, at, json!(format!("{old}{{{good}}})")), "replica that");
+    }
     finds(
         file,
         at,

@@ -179,7 +179,6 @@ fn busy() -> Telemetry {
     telemetry.request_made(&target);
     telemetry.notification_delivered(&target, now(), Duration::from_secs(6));
     telemetry.notification_given_up(&target);
-    telemetry.suppressed(&target.receiver, "muted");
     telemetry.set_pending(BTreeMap::from([(
         ("mail".into(), Integration::Email),
         (1, Some(now() - TimeDelta::milliseconds(1500))),

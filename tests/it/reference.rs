@@ -196,11 +196,6 @@ const PARTS: [Part; 5] = [
                 "increase(ece_expiry_exporter_notification_requests_failed_total[1h]) > 0",
             ),
             (
-                "ece_expiry_exporter_notifications_suppressed_total",
-                "for each receiver and reason",
-                "increase(ece_expiry_exporter_notifications_suppressed_total[1d])",
-            ),
-            (
                 "ece_expiry_exporter_notifications_pending",
                 CHANNEL,
                 "ece_expiry_exporter_notifications_pending > 0",
