@@ -224,9 +224,10 @@ const tests = {
     const { frames, columns, rows } = await show('Platforms');
     assert.equal(frames, 1);
     assert.deepEqual(columns, [
-      'Platform', 'URL', 'Credentials', 'Probes failing', 'Clock difference', 'Certificate', 'License',
+      'Platform', 'URL', 'Answers', 'Credentials', 'Probes failing', 'Clock difference', 'Certificate', 'License',
     ]);
     assert.equal(rows.length, 1);
+    assert.equal(rows[0].Answers.text, 'Yes');
     assert.equal(rows[0].Credentials.text, '10');
     assert.equal(rows[0]['Probes failing'].text, '3');
     // Nobody watches them there: a word, not an infinity.
