@@ -6,7 +6,9 @@ mod model;
 mod rules;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -150,6 +152,51 @@ fn every_reason_of_a_failure_has_words_on_the_overview() {
     for (label, word) in words {
         assert!(word["text"].as_str().unwrap().starts_with(&format!("{label}: ")), "{word}");
     }
+}
+
+// ---- replicas that disagree ----
+
+#[test]
+fn a_replica_that_fails_holds_back_no_renewal_and_an_earlier_date_counts() {
+    // Of two replicas: the days left, whether the last probe succeeded, and when ECE confirmed the date.
+    let cases = [
+        ("renewed", [(1, 0, 10), (10, 1, 20)], 10),
+        ("renewed before ECE was lost", [(1, 0, 10), (10, 0, 20)], 10),
+        ("seen differently", [(1, 1, 10), (10, 1, 20)], 1),
+    ];
+    let overview = dashboard("ece-expiry-overview.json");
+    let days = panels(&overview).into_iter().find(|it| it["title"] == "Days left").unwrap();
+    let mut expr = model::targets(days)[0].expr.clone();
+    for variable in variables(&overview) {
+        expr = expr.replace(&format!("${}", variable["name"].as_str().unwrap()), ".*");
+    }
+    let (mut series, mut samples) = (String::new(), String::new());
+    for (name, replicas, left) in cases {
+        let labels = format!("platform=\"p\",credential=\"{name}\"");
+        for (index, (days, success, observed)) in replicas.into_iter().enumerate() {
+            for (metric, value) in [
+                ("ece_credential_info", 1),
+                ("ece_credential_expiry_timestamp_seconds", days * 86400),
+                ("ece_credential_expiry_observed_timestamp_seconds", observed),
+                ("ece_probe_success", success),
+            ] {
+                let of = format!("{metric}{{{labels},job=\"e\",instance=\"{index}\"}}");
+                writeln!(series, "      - {{series: '{of}', values: '{value}'}}").unwrap();
+            }
+        }
+        writeln!(samples, "          - {{labels: '{{{labels}}}', value: {left}}}").unwrap();
+    }
+    let test = format!(
+        "tests:\n  - interval: 1m\n    input_series:\n{series}    promql_expr_test:\n      - expr: '{expr}'\n        \
+         eval_time: 0\n        exp_samples:\n{samples}"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("fold.yml"), test).unwrap();
+    let output =
+        Command::new("promtool").args(["test", "rules", "fold.yml"]).current_dir(&dir).output();
+    let output = output.expect("promtool");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }
 
 // ---- planted faults: a rule that cannot fail is no rule ----
