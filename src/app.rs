@@ -91,7 +91,7 @@ pub async fn serve(
         })?);
     }
     let addresses: Vec<_> = listeners.iter().filter_map(|it| it.local_addr().ok()).collect();
-    let mut app = App::new(options, config.clone(), telemetry, &addresses)?;
+    let mut app = App::new(options, config.clone(), telemetry)?;
     // Before the first request: an answer without credentials would look as if none were configured.
     let loops = app.start(config).await?;
     let (stop_web, web_stop) = watch::channel(false);
@@ -167,8 +167,6 @@ struct App {
     shared: Shared,
     web: Arc<Web>,
     reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
-    /// The address of this exporter when the configuration names none.
-    own_url: String,
     /// Lent to the monitor while it runs.
     probes: Option<mpsc::Receiver<ProbeRequest>>,
 }
@@ -192,7 +190,6 @@ impl App {
         options: Options,
         config: Arc<Config>,
         telemetry: Arc<Telemetry>,
-        addresses: &[std::net::SocketAddr],
     ) -> anyhow::Result<Self> {
         let now = time::now();
         let Opened { store, health } = Store::open(&config.storage_path, now)?;
@@ -236,9 +233,7 @@ impl App {
             config_error: Arc::new(RwLock::new(None)),
             store_error: shared.store_error.clone(),
         });
-        let port = addresses.first().map_or(0, std::net::SocketAddr::port);
-        let own_url = format!("http://{}:{port}", instance());
-        Ok(Self { options, config, shared, web, reloads, own_url, probes: Some(probes) })
+        Ok(Self { options, config, shared, web, reloads, probes: Some(probes) })
     }
 
     async fn run(&mut self, mut loops: Loops, signals: &mut Signals) -> anyhow::Result<()> {
@@ -283,7 +278,7 @@ impl App {
     async fn start(&mut self, config: Arc<Config>) -> anyhow::Result<Loops> {
         let now = time::now();
         let Shared { store, telemetry, owed, .. } = self.shared.clone();
-        telemetry.set_external_url(config.global.external_url.as_ref().unwrap_or(&self.own_url));
+        telemetry.set_external_url(config.global.external_url.as_deref());
         let outbox = Outbox::new(config.clone(), store, telemetry, origin(&config), now).await?;
         let mut monitor = Monitor::new(config, self.shared.clone(), now).await?;
         // What time alone has called for meanwhile takes the place of what still waits, before that is sent.

@@ -28,51 +28,73 @@ use crate::web::{self, Lifecycle};
 /// Watches when credentials of Elastic Cloud Enterprise expire, shows it to Prometheus, and tells people in time.
 #[derive(Debug, Parser)]
 #[command(name = "ece-expiry-exporter", version, disable_help_subcommand = true)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
+    /// Without a command, those of `serve`.
     #[command(flatten)]
-    flags: Flags,
+    serve: ServeFlags,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(Debug, Args)]
-struct Flags {
+struct ServeFlags {
+    #[command(flatten)]
+    config: ConfigFlag,
+    #[command(flatten)]
+    web: WebFlags,
+    /// Let POST /-/reload reload the configuration (SIGHUP always does)
+    #[arg(long = "web.enable-lifecycle")]
+    enable_lifecycle: bool,
+    /// The folder of the store, instead of the one in the configuration
+    #[arg(long = "storage.path", value_name = "FOLDER")]
+    storage_path: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogFlag,
+    /// How log lines look
+    #[arg(long = "log.format", value_enum, default_value_t = LogFormat::Logfmt)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+struct DemoFlags {
+    #[command(flatten)]
+    web: WebFlags,
+    #[command(flatten)]
+    log: LogFlag,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFlag {
     /// The configuration file [default: /etc/ece-expiry-exporter/config.yml, or, if that is missing, the one key in
     /// `EC_API_KEY` at `EC_HOST`]
-    #[arg(long = "config.file", global = true, value_name = "FILE")]
+    #[arg(long = "config.file", value_name = "FILE")]
     config_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct WebFlags {
     /// Where to listen; repeatable; `:10365` is every interface
-    #[arg(
-        long = "web.listen-address",
-        global = true,
-        value_name = "ADDRESS",
-        default_value = ":10365"
-    )]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = ":10365")]
     listen: Vec<String>,
     /// The path of the metrics
     #[arg(
         long = "web.telemetry-path",
-        global = true,
         value_name = "PATH",
         default_value = "/metrics",
         value_parser = web::telemetry_path
     )]
     telemetry_path: String,
-    /// Let POST /-/reload reload the configuration (SIGHUP always does)
-    #[arg(long = "web.enable-lifecycle", global = true)]
-    enable_lifecycle: bool,
     /// Scrapes at once; beyond it 503
-    #[arg(long = "web.max-requests", global = true, value_name = "N", default_value = "40", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long = "web.max-requests", value_name = "N", default_value = "40", value_parser = clap::value_parser!(u16).range(1..))]
     requests_max: u16,
-    /// The folder of the store, instead of the one in the configuration
-    #[arg(long = "storage.path", global = true, value_name = "FOLDER")]
-    storage_path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct LogFlag {
     /// The least severe log lines to write
-    #[arg(long = "log.level", global = true, value_enum, default_value_t = Level::Info)]
+    #[arg(long = "log.level", value_enum, default_value_t = Level::Info)]
     log_level: Level,
-    /// How log lines look
-    #[arg(long = "log.format", global = true, value_enum, default_value_t = LogFormat::Logfmt)]
-    log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -92,13 +114,16 @@ enum LogFormat {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Probe, alert and serve (what happens without a command)
-    Serve,
+    Serve(ServeFlags),
     /// Run the whole product against a simulated ECE, with a mailbox and a webhook sink
-    Demo,
+    Demo(DemoFlags),
     /// Check everything about a configuration that can be known without a network
     CheckConfig {
         /// The file; without it, the one of --config.file
+        #[arg(conflicts_with = "config_file")]
         file: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFlag,
     },
     /// Probe credentials once; exit code 0 ok, 1 warning, 2 critical, 3 unknown
     Probe {
@@ -112,6 +137,11 @@ enum Command {
         /// account
         #[arg(long)]
         force: bool,
+        /// The folder of the store, which remembers refused logins (default: as in the configuration)
+        #[arg(long = "storage.path", value_name = "FOLDER")]
+        storage_path: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFlag,
     },
     /// Find out step by step why a credential cannot be watched; exit code 0 healthy, 1 something failed, 2 wrong usage
     Doctor {
@@ -121,11 +151,15 @@ enum Command {
         /// Write what was found, without secrets and people, to this new file
         #[arg(long, value_name = "FILE")]
         capture: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFlag,
     },
     /// Send a marked test through every channel of a receiver and say what each answered
     NotifyTest {
         /// The receiver's name
         receiver: String,
+        #[command(flatten)]
+        config: ConfigFlag,
     },
     /// Print the JSON Schema of the configuration file, for editors
     ConfigSchema,
@@ -143,38 +177,43 @@ enum Command {
         #[arg(long, value_enum, default_value_t = rules::Format::Prometheus)]
         format: rules::Format,
         /// The address of a Grafana that has the dashboards; each alert then links to one
-        #[arg(long, value_name = "URL", value_parser = rules::grafana_url)]
+        #[arg(long, value_name = "URL", value_parser = rules::base_url)]
         grafana_url: Option<String>,
+        /// The address of a place that has the runbooks, each under the name of its alert; without it, they are read
+        /// from the exporter, which may be what is dead
+        #[arg(long, value_name = "URL", value_parser = rules::base_url)]
+        runbook_url: Option<String>,
     },
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let Cli { flags, command } = Cli::parse();
-    let result = match command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(flags),
-        Command::Demo => demo(flags),
-        Command::CheckConfig { file } => check_config(&Source::new(file.or(flags.config_file))),
-        Command::Probe { credential, output, force } => {
+    let Cli { serve: flags, command } = Cli::parse();
+    let result = match command.unwrap_or(Command::Serve(flags)) {
+        Command::Serve(flags) => serve(flags),
+        Command::Demo(flags) => demo(flags),
+        Command::CheckConfig { file, config } => {
+            check_config(&Source::new(file.or(config.config_file)))
+        }
+        Command::Probe { credential, output, force, storage_path, config } => {
             let logins = if force {
                 probe::Logins::Force
             } else {
-                probe::Logins::AsRemembered(flags.storage_path)
+                probe::Logins::AsRemembered(storage_path)
             };
-            let source = Source::new(flags.config_file);
-            Ok(probe::run(&source, credential.as_deref(), output, &logins))
+            Ok(probe::run(&config.source(), credential.as_deref(), output, &logins))
         }
-        Command::NotifyTest { receiver } => {
-            notify_test::run(&Source::new(flags.config_file), &receiver)
-        }
-        Command::Doctor { credential, capture } => {
-            Ok(doctor::run(&Source::new(flags.config_file), &credential, capture.as_deref()))
+        Command::NotifyTest { receiver, config } => notify_test::run(&config.source(), &receiver),
+        Command::Doctor { credential, capture, config } => {
+            Ok(doctor::run(&config.source(), &credential, capture.as_deref()))
         }
         Command::ConfigSchema => say(&crate::config::schema()),
         Command::Dashboards { name, output_dir } => {
             dashboards::run(name.as_deref(), output_dir.as_deref())
         }
-        Command::Rules { format, grafana_url } => say(&rules::text(format, grafana_url.as_deref())),
+        Command::Rules { format, grafana_url, runbook_url } => {
+            say(&rules::text(format, grafana_url.as_deref(), runbook_url.as_deref()))
+        }
     };
     result.unwrap_or_else(|error| {
         // Nobody is left to tell when standard error is closed.
@@ -213,7 +252,13 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
-impl Flags {
+impl ConfigFlag {
+    fn source(self) -> Source {
+        Source::new(self.config_file)
+    }
+}
+
+impl LogFlag {
     fn level(&self) -> LevelFilter {
         match self.log_level {
             Level::Debug => LevelFilter::DEBUG,
@@ -222,38 +267,46 @@ impl Flags {
             Level::Error => LevelFilter::ERROR,
         }
     }
+}
 
-    fn options(self) -> Options {
+impl WebFlags {
+    fn options(
+        self,
+        config: Source,
+        lifecycle: Lifecycle,
+        storage_path: Option<PathBuf>,
+    ) -> Options {
         Options {
-            config: Source::new(self.config_file),
+            config,
             listen: self.listen,
             telemetry_path: self.telemetry_path,
-            lifecycle: if self.enable_lifecycle { Lifecycle::Enabled } else { Lifecycle::Disabled },
+            lifecycle,
             requests_max: usize::from(self.requests_max),
-            storage_path: self.storage_path,
+            storage_path,
         }
     }
 }
 
-fn serve(flags: Flags) -> anyhow::Result<ExitCode> {
+fn serve(flags: ServeFlags) -> anyhow::Result<ExitCode> {
     let telemetry = Arc::new(Telemetry::new(time::now()));
     let format = match flags.log_format {
         LogFormat::Logfmt => Format::Logfmt,
         LogFormat::Json => Format::Json,
     };
-    logging::start(flags.level(), format, telemetry.clone());
-    runtime()?.block_on(app::serve(flags.options(), telemetry, |_| {}))?;
+    logging::start(flags.log.level(), format, telemetry.clone());
+    let lifecycle = if flags.enable_lifecycle { Lifecycle::Enabled } else { Lifecycle::Disabled };
+    let options = flags.web.options(flags.config.source(), lifecycle, flags.storage_path);
+    runtime()?.block_on(app::serve(options, telemetry, |_| {}))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn demo(flags: Flags) -> anyhow::Result<ExitCode> {
+fn demo(flags: DemoFlags) -> anyhow::Result<ExitCode> {
     let telemetry = Arc::new(Telemetry::new(time::now()));
-    logging::start(flags.level(), Format::Plain, telemetry.clone());
+    logging::start(flags.log.level(), Format::Plain, telemetry.clone());
     runtime()?.block_on(async {
         let demo = Demo::start(time::now()).await?;
-        let mut options =
-            Options { config: Source::File(demo.config_file()), storage_path: Some(demo.storage_path()), ..flags.options() };
-        options.lifecycle = Lifecycle::Enabled;
+        let (config, storage) = (Source::File(demo.config_file()), demo.storage_path());
+        let options = flags.web.options(config, Lifecycle::Enabled, Some(storage));
         let (desk, ece) = (demo.desk_url(), demo.ece_url());
         let greet = |bound: &[std::net::SocketAddr]| {
             let port = bound.first().map_or(0, std::net::SocketAddr::port);

@@ -25,9 +25,7 @@ use prometheus_client::registry::Registry;
 
 use self::process::Process;
 use self::telemetry::Values;
-pub use self::telemetry::{
-    ChannelKey, ConfigState, DURATION_BUCKETS, SUPPRESSIONS, Telemetry, WriteState,
-};
+pub use self::telemetry::{ChannelKey, ConfigState, DURATION_BUCKETS, Telemetry, WriteState};
 use crate::status::{CredentialStatus, Snapshot};
 
 /// Room for one credential's series, so that a large exposition grows its buffer once and not twenty times.

@@ -1,6 +1,7 @@
 //! `dashboards`: the Grafana dashboards that fit this version, listed, printed or written to a folder.
 //!
-//! They are the files of the repository, byte for byte. Nothing here talks to Grafana.
+//! They are the files of the repository, byte for byte, but for the folder that `provider.yml` names: it is the one that
+//! they are written to. Nothing here talks to Grafana.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -36,6 +37,9 @@ const DASHBOARDS: [Artefact; 3] = [
 const PROVIDER: Artefact =
     Artefact { file: "provider.yml", text: include_str!("../../dashboards/provider.yml") };
 
+/// What precedes the folder in `provider.yml`.
+const PROVIDER_PATH: &str = "      path: ";
+
 impl Artefact {
     /// What it is called on the command line and in the address of Grafana.
     fn name(&self) -> &'static str {
@@ -63,10 +67,11 @@ pub(super) fn run(name: Option<&str>, folder: Option<&Path>) -> anyhow::Result<E
 
 fn list() -> anyhow::Result<ExitCode> {
     let titles = DASHBOARDS.iter().map(Artefact::title).collect::<Result<Vec<_>, _>>()?;
+    let names = DASHBOARDS.iter().map(|it| it.name().len()).max().unwrap_or_default();
     let width = titles.iter().map(String::len).max().unwrap_or_default();
     let mut text = String::new();
     for (dashboard, title) in DASHBOARDS.iter().zip(&titles) {
-        let _ = writeln!(text, "{:<21}  {title:<width$}  {}", dashboard.name(), dashboard.file);
+        let _ = writeln!(text, "{:<names$}  {title:<width$}  {}", dashboard.name(), dashboard.file);
     }
     say(&text)
 }
@@ -82,19 +87,36 @@ fn print(name: &str) -> anyhow::Result<ExitCode> {
 fn write_all(folder: &Path) -> anyhow::Result<ExitCode> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let absolute = fs::canonicalize(folder)
+        .with_context(|| format!("cannot find the folder {}", folder.display()))?;
+    let provider = provider_of(&absolute)?;
     let mut text = String::new();
-    for artefact in DASHBOARDS.iter().chain([&PROVIDER]) {
-        let path = folder.join(artefact.file);
-        replace(&path, artefact.text)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    let dashboards = DASHBOARDS.iter().map(|it| (it.file, it.text));
+    for (file, content) in dashboards.chain([(PROVIDER.file, provider.as_str())]) {
+        let path = folder.join(file);
+        replace(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         let _ = writeln!(text, "wrote {}", path.display());
     }
     let _ = writeln!(
         text,
-        "Grafana reads the JSON files from the folder that {} names; {} itself belongs into Grafana's provisioning/dashboards",
-        PROVIDER.file, PROVIDER.file
+        "{0} names {1}, from where Grafana reads the JSON files; {0} itself belongs into Grafana's provisioning/dashboards. \
+         Should they be moved, correct `path` in it.",
+        PROVIDER.file,
+        absolute.display()
     );
     say(&text)
+}
+
+/// `provider.yml` with this folder in it.
+fn provider_of(folder: &Path) -> anyhow::Result<String> {
+    let folder = folder.to_str().context("Grafana needs a folder whose name is UTF-8")?;
+    // JSON quotes as YAML does. Grafana takes a dollar for a variable of its environment, and two for a dollar.
+    let quoted = serde_json::to_string(&folder.replace('$', "$$"))?;
+    let line = |line: &str| match line.strip_prefix(PROVIDER_PATH) {
+        Some(_) => format!("{PROVIDER_PATH}{quoted}\n"),
+        None => line.to_owned(),
+    };
+    Ok(PROVIDER.text.split_inclusive('\n').map(line).collect())
 }
 
 /// Written beside and renamed: Grafana looks into such folders at any time and must never read half a file.

@@ -131,9 +131,9 @@ fn thresholds(encoder: &mut DescriptorEncoder<'_>, rows: &Rows) -> fmt::Result {
         encoder,
         "ece_credential_threshold",
         Some(&Unit::Seconds),
-        "Remaining lifetime below which the built-in alerter raises the given severity for this credential",
+        "Remaining lifetime below which the built-in alerter raises the given severity for this credential. Absent for a login, of which ECE tells no expiry",
     )?;
-    for row in rows {
+    for row in rows.iter().filter(|it| it.kind != CredentialKind::LOGIN) {
         for severity in Severity::ALL {
             let Some(threshold) = threshold(&row.policy, severity) else { continue };
             family

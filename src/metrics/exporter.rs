@@ -45,13 +45,14 @@ fn build(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     ])
 }
 
-/// What the annotations of alerts look up, so that a link in an alert needs no editing of the rules.
+/// What the annotations of alerts look up, so that a link in an alert needs no editing of the rules. Without
+/// `global.external_url` there is none, as in the exporter's own messages: a guessed address may lead nowhere.
 fn external_url(encoder: &mut DescriptorEncoder<'_>, own: &Own) -> fmt::Result {
     let Some(url) = &own.external_url else { return Ok(()) };
     family::info(
         encoder,
         "ece_expiry_exporter_external_url",
-        "Constant 1; address under which people reach this exporter",
+        "Constant 1; address under which people reach this exporter. Absent without global.external_url",
     )?
     .encode_info(&[("url", url.as_str())])
 }
@@ -144,17 +145,7 @@ fn counts(encoder: &mut DescriptorEncoder<'_>, channels: &Channels) -> fmt::Resu
         "ece_expiry_exporter_notification_requests_failed",
         "Delivery requests that failed",
         |it| it.requests_failed,
-    )?;
-    let mut family = family::counter(
-        encoder,
-        "ece_expiry_exporter_notifications_suppressed",
-        "Notifications not sent on purpose",
-    )?;
-    for ((receiver, reason), count) in &channels.suppressed {
-        let labels = [("receiver", receiver.as_ref()), ("reason", reason)];
-        family::count(&mut family.encode_family(&labels)?, *count)?;
-    }
-    Ok(())
+    )
 }
 
 fn waiting(encoder: &mut DescriptorEncoder<'_>, channels: &Channels, dead: u64) -> fmt::Result {

@@ -9,6 +9,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
 use super::family::{self, Value};
+use crate::alert::AlertName;
 use crate::config::CredentialKind;
 use crate::observation::FailureReason;
 use crate::observation::Reading;
@@ -39,6 +40,19 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -
             let count = row.failures.get(&reason).copied().unwrap_or(0);
             family::count(&mut family.encode_family(&labels)?, count)?;
         }
+    }
+
+    let mut family = family::gauge(
+        encoder,
+        "ece_platform_unreachable",
+        None,
+        "1 while the built-in alerter holds that no credential gets an answer from the platform, 0 otherwise",
+    )?;
+    for row in rows {
+        let unreachable = row.alerts.iter().any(|it| it.name == AlertName::PlatformUnreachable);
+        family
+            .encode_family(&[("platform", row.name.as_ref())])?
+            .encode_gauge(&Value::flag(unreachable))?;
     }
 
     let mut family = family::gauge(

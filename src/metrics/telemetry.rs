@@ -16,9 +16,6 @@ use crate::delivery::{Integration, Target};
 /// takes hours, hence the long tail.
 pub const DURATION_BUCKETS: [f64; 8] = [0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 300.0, 3600.0];
 
-/// Why a notification is not sent on purpose: the label `reason` of the suppressed notifications.
-pub const SUPPRESSIONS: [&str; 4] = ["inhibited", "muted", "repeat_interval", "silenced"];
-
 /// A receiver's name and a kind of channel: what the series of notifications are labelled with.
 pub type ChannelKey = (Arc<str>, Integration);
 
@@ -80,7 +77,6 @@ pub(super) struct Own {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Channels {
     pub(super) sent: BTreeMap<ChannelKey, Channel>,
-    pub(super) suppressed: BTreeMap<(Arc<str>, &'static str), u64>,
     pub(super) durations: BTreeMap<Integration, Durations>,
 }
 
@@ -152,9 +148,9 @@ impl Telemetry {
         self.own().config
     }
 
-    /// Sets the address under which people reach this exporter; a slash at its end is left out.
-    pub fn set_external_url(&self, url: &str) {
-        self.own().external_url = Some(url.trim_end_matches('/').to_owned());
+    /// Sets the address under which people reach this exporter, if one is configured; a slash at its end is left out.
+    pub fn set_external_url(&self, url: Option<&str>) {
+        self.own().external_url = url.map(|it| it.trim_end_matches('/').to_owned());
     }
 
     /// The scheduler loop ran at `now`.
@@ -186,9 +182,6 @@ impl Telemetry {
     pub fn register_targets(&self, targets: impl IntoIterator<Item = ChannelKey>) {
         let mut channels = self.channels();
         for (receiver, integration) in targets {
-            for reason in SUPPRESSIONS {
-                channels.suppressed.entry((Arc::clone(&receiver), reason)).or_default();
-            }
             channels.durations.entry(integration).or_default();
             channels.sent.entry((receiver, integration)).or_default();
         }
@@ -223,11 +216,6 @@ impl Telemetry {
         let durations = channels.durations.entry(target.integration).or_default();
         durations.buckets[bucket.unwrap_or(DURATION_BUCKETS.len())] += 1;
         durations.sum += seconds;
-    }
-
-    /// A notification to `receiver` was not sent on purpose; `reason` is one of `SUPPRESSIONS`.
-    pub fn suppressed(&self, receiver: &Arc<str>, reason: &'static str) {
-        *self.channels().suppressed.entry((Arc::clone(receiver), reason)).or_default() += 1;
     }
 
     /// How many notifications wait per channel, and since when the oldest does; a channel that is left out has none.

@@ -115,10 +115,10 @@ const tests = {
     assert.deepEqual(texts(rows, 'Credential').slice(0, 7), [
       'expired', 'critical', 'warning', 'soon', 'teamless', 'fine', 'MacBook 14" \\ (key) + 1',
     ]);
-    assert.deepEqual(texts(rows, 'Credential').slice(7).sort(), ['forever', 'garbage']);
+    assert.deepEqual(texts(rows, 'Credential').slice(7).sort(), ['forever', 'garbage', 'ops']);
     const days = rows.map((it) => it['Days left'].raw);
     assert.deepEqual(days, [...days].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0)));
-    assert.deepEqual(texts(rows, 'Days left').slice(7), ['No date', 'No date']);
+    assert.deepEqual(texts(rows, 'Days left').slice(7), ['No date', 'No date', 'No date']);
     assert.match(rows[1]['Days left'].text, /^4\.0 days?$/);
     assert.match(rows[1].Expires.text, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
   },
@@ -134,6 +134,9 @@ const tests = {
     assert.deepEqual(words('fine'), ['Dated', 'None', 'OK']);
     assert.equal(words('forever')[0], 'Never');
     assert.equal(words('garbage')[0], 'Unknown');
+    assert.deepEqual(words('ops'), ['Login', 'None', 'OK']);
+    assert.equal(row.ops.Expires.text, row.forever.Expires.text);
+    assert.equal(row.ops.Kind.text, 'login');
     assert.equal(row.garbage['Last confirmed'].text, 'Never');
     assert.equal(row.teamless.Team.text, '');
     assert.equal(row.fine.Team.text, 'owners');
@@ -221,10 +224,11 @@ const tests = {
     const { frames, columns, rows } = await show('Platforms');
     assert.equal(frames, 1);
     assert.deepEqual(columns, [
-      'Platform', 'URL', 'Credentials', 'Probes failing', 'Clock difference', 'Certificate', 'License',
+      'Platform', 'URL', 'Answers', 'Credentials', 'Probes failing', 'Clock difference', 'Certificate', 'License',
     ]);
     assert.equal(rows.length, 1);
-    assert.equal(rows[0].Credentials.text, '9');
+    assert.equal(rows[0].Answers.text, 'Yes');
+    assert.equal(rows[0].Credentials.text, '10');
     assert.equal(rows[0]['Probes failing'].text, '3');
     // Nobody watches them there: a word, not an infinity.
     assert.equal(rows[0].Certificate.text, 'No date');
@@ -251,6 +255,12 @@ const tests = {
     ]);
     assert.deepEqual(texts(rows, 'Channel').sort(), ['email', 'webhook']);
     assert.equal(rows[0]['Waiting since'].text, 'Nothing waits');
+    for (const row of rows) {
+      for (const column of ['Waiting', 'Messages in 24 h', 'Lost in 24 h']) {
+        assert.match(row[column].text, /^\d+$/, column);
+        assert.ok(Number.isInteger(row[column].raw), `${column}: ${row[column].raw}`);
+      }
+    }
   },
 };
 

@@ -159,6 +159,40 @@ fn help_and_version_are_told() {
 }
 
 #[test]
+fn each_command_lists_its_own_flags_and_no_others() {
+    let flags = |args: &[&str]| -> Vec<String> {
+        let (code, out, _) = run(args, tempfile::tempdir().unwrap().path());
+        assert_eq!(code, 0, "{args:?}");
+        let flag = |line: &str| Some(line[line.find("--")?..].split([' ', ',']).next()?.to_owned());
+        let listed = out.lines().filter(|it| it.trim_start().starts_with('-'));
+        let mut found: Vec<String> = listed.filter_map(flag).collect();
+        found.retain(|it| !["--help", "--version"].contains(&it.as_str()));
+        found
+    };
+    let web = ["--web.listen-address", "--web.telemetry-path", "--web.max-requests"];
+    assert_eq!(flags(&["demo", "--help"]), [&web[..], &["--log.level"]].concat());
+    let rules = ["--format", "--grafana-url", "--runbook-url"];
+    assert_eq!(flags(&["rules", "--help"]), rules);
+    assert_eq!(flags(&["dashboards", "--help"]), ["--output-dir"]);
+    assert_eq!(flags(&["config-schema", "--help"]), [""; 0]);
+    for command in ["check-config", "notify-test"] {
+        assert_eq!(flags(&[command, "--help"]), ["--config.file"], "{command}");
+    }
+    assert_eq!(flags(&["probe", "--help"]), ["--output", "--config.file"]);
+    assert_eq!(flags(&["doctor", "--help"]), ["--capture", "--config.file"]);
+    let of_serve = flags(&["serve", "--help"]);
+    assert_eq!(of_serve, flags(&["--help"]), "without a command it serves");
+    assert_eq!(of_serve.len(), 8);
+}
+
+#[test]
+fn a_flag_before_a_command_is_refused_and_not_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, err) = run(&["--config.file=other.yml", "check-config"], dir.path());
+    assert!(code == 2 && err.contains("--config.file"), "{err}");
+}
+
+#[test]
 fn a_path_of_the_metrics_that_hides_an_endpoint_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (code, _, err) = run(&["serve", "--web.telemetry-path=/api/v1"], dir.path());

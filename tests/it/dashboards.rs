@@ -6,7 +6,9 @@ mod model;
 mod rules;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -152,6 +154,51 @@ fn every_reason_of_a_failure_has_words_on_the_overview() {
     }
 }
 
+// ---- replicas that disagree ----
+
+#[test]
+fn a_replica_that_fails_holds_back_no_renewal_and_an_earlier_date_counts() {
+    // Of two replicas: the days left, whether the last probe succeeded, and when ECE confirmed the date.
+    let cases = [
+        ("renewed", [(1, 0, 10), (10, 1, 20)], 10),
+        ("renewed before ECE was lost", [(1, 0, 10), (10, 0, 20)], 10),
+        ("seen differently", [(1, 1, 10), (10, 1, 20)], 1),
+    ];
+    let overview = dashboard("ece-expiry-overview.json");
+    let days = panels(&overview).into_iter().find(|it| it["title"] == "Days left").unwrap();
+    let mut expr = model::targets(days)[0].expr.clone();
+    for variable in variables(&overview) {
+        expr = expr.replace(&format!("${}", variable["name"].as_str().unwrap()), ".*");
+    }
+    let (mut series, mut samples) = (String::new(), String::new());
+    for (name, replicas, left) in cases {
+        let labels = format!("platform=\"p\",credential=\"{name}\"");
+        for (index, (days, success, observed)) in replicas.into_iter().enumerate() {
+            for (metric, value) in [
+                ("ece_credential_info", 1),
+                ("ece_credential_expiry_timestamp_seconds", days * 86400),
+                ("ece_credential_expiry_observed_timestamp_seconds", observed),
+                ("ece_probe_success", success),
+            ] {
+                let of = format!("{metric}{{{labels},job=\"e\",instance=\"{index}\"}}");
+                writeln!(series, "      - {{series: '{of}', values: '{value}'}}").unwrap();
+            }
+        }
+        writeln!(samples, "          - {{labels: '{{{labels}}}', value: {left}}}").unwrap();
+    }
+    let test = format!(
+        "tests:\n  - interval: 1m\n    input_series:\n{series}    promql_expr_test:\n      - expr: '{expr}'\n        \
+         eval_time: 0\n        exp_samples:\n{samples}"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("fold.yml"), test).unwrap();
+    let output =
+        Command::new("promtool").args(["test", "rules", "fold.yml"]).current_dir(&dir).output();
+    let output = output.expect("promtool");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
 // ---- planted faults: a rule that cannot fail is no rule ----
 
 /// Changes one value of a dashboard that keeps every rule, and looks for the complaint.
@@ -212,9 +259,9 @@ fn a_fault_of_a_panel_is_found() {
     finds(file, "/panels/1/gridPos/x", json!(2), "overlaps");
     finds(file, "/panels/1/gridPos/x", json!(22), "grid");
     finds(file, "/panels/1/options/textMode", json!("none"), "text");
-    finds(file, "/panels/12/fieldConfig/defaults/mappings", json!([]), "words");
-    finds(file, "/panels/8/transformations/0/id", json!("merge"), "before merge");
-    finds(file, "/panels/8/targets/0/format", json!("time_series"), "format");
+    finds(file, "/panels/13/fieldConfig/defaults/mappings", json!([]), "words");
+    finds(file, "/panels/9/transformations/0/id", json!("merge"), "before merge");
+    finds(file, "/panels/9/targets/0/format", json!("time_series"), "format");
     let steps = "/panels/0/fieldConfig/defaults/thresholds/steps/0/value";
     finds(file, steps, json!(5), "thresholds");
 }
@@ -238,6 +285,9 @@ fn a_fault_of_a_query_is_found() {
     finds(file, at, json!(format!("up{{{good}}}")), "other jobs");
     finds(file, at, json!(format!("ece_probe_success{{{good}}}")), "replicas");
     finds(file, at, json!(format!("sum(ece_probe_success{{{good}}})")), "replicas");
+    for old in ["max(ece_credential_expiry_timestamp_seconds", "min(ece_probe_success"] {
+        finds(file, at, json!(format!("{old}{{{good}}})")), "replica that");
+    }
     finds(
         file,
         at,
@@ -269,11 +319,18 @@ fn the_command_lists_prints_and_writes_the_dashboards() {
 
     let (code, out, _) = run(&["dashboards", "--output-dir=a/b"], dir.path());
     assert_eq!(code, 0);
-    for file in FILES.into_iter().chain(["provider.yml"]) {
+    let folder = dir.path().join("a/b");
+    for file in FILES {
         assert!(out.contains(&format!("wrote a/b/{file}")), "{out}");
-        let written = fs::read_to_string(dir.path().join("a/b").join(file)).unwrap();
-        assert!(written == text_of(file), "{file}");
+        assert!(fs::read_to_string(folder.join(file)).unwrap() == text_of(file), "{file}");
     }
+    // What Grafana reads from is where they are.
+    assert!(out.contains("wrote a/b/provider.yml"), "{out}");
+    let provider = fs::read_to_string(folder.join("provider.yml")).unwrap();
+    let here = format!("      path: {:?}\n", folder.canonicalize().unwrap());
+    assert!(provider.contains(&here), "{provider}");
+    let there = "      path: /var/lib/grafana/dashboards/ece-expiry-exporter\n";
+    assert_eq!(provider.replace(&here, there), text_of("provider.yml"));
     assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), FILES.len() + 1);
     let (code, _, _) = run(&["dashboards", "--output-dir=a/b"], dir.path());
     assert_eq!(code, 0, "an upgrade writes them again");

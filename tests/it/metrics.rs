@@ -143,7 +143,13 @@ fn small() -> Snapshot {
             watched("certificate-ui", "certificate", 60),
             Arc::new(unprobed("dev", "sandbox")),
         ],
-        platforms: vec![Arc::new(platform("prod", 6)), Arc::new(platform("dev", 1))],
+        platforms: vec![
+            Arc::new(platform("prod", 6)),
+            Arc::new(PlatformStatus {
+                alerts: vec![firing(AlertName::PlatformUnreachable, Severity::Warning)],
+                ..platform("dev", 1)
+            }),
+        ],
         ..Snapshot::default()
     }
 }
@@ -161,7 +167,7 @@ fn busy() -> Telemetry {
         ("mail".into(), Integration::Email),
     ]);
     telemetry.config_loaded(now() - days(3));
-    telemetry.set_external_url("https://expiry.example.org/ece/");
+    telemetry.set_external_url(Some("https://expiry.example.org/ece/"));
     telemetry.config_failed();
     telemetry.scheduler_ticked(now());
     telemetry.runs_missed(2);
@@ -174,7 +180,6 @@ fn busy() -> Telemetry {
     telemetry.request_made(&target);
     telemetry.notification_delivered(&target, now(), Duration::from_secs(6));
     telemetry.notification_given_up(&target);
-    telemetry.suppressed(&target.receiver, "muted");
     telemetry.set_pending(BTreeMap::from([(
         ("mail".into(), Integration::Email),
         (1, Some(now() - TimeDelta::milliseconds(1500))),
@@ -246,6 +251,25 @@ fn both_formats_are_as_documented() {
     let openmetrics = render(&small(), &busy(), now(), Format::OpenMetrics).unwrap();
     expect_file!["golden/metrics.openmetrics.txt"].assert_eq(&stable(&openmetrics));
     expect_file!["golden/metrics.prom"].assert_eq(&stable(&exposition()));
+}
+
+#[test]
+fn a_login_has_neither_thresholds_nor_a_known_expiry() {
+    let login = CredentialStatus { kind: "login", ..probed("prod", "ops", Reading::Undated) };
+    let snapshot = Snapshot { credentials: vec![Arc::new(login)], ..Snapshot::default() };
+    let out = render(&snapshot, &busy(), now(), Format::Text).unwrap();
+    assert!(out.contains("ece_probe_success{platform=\"prod\",credential=\"ops\"} 1\n"), "{out}");
+    for family in ["ece_credential_threshold_seconds{", "ece_credential_expiry_known{"] {
+        assert!(!out.contains(family), "{family}");
+    }
+}
+
+#[test]
+fn without_a_configured_address_there_is_none() {
+    let telemetry = busy();
+    telemetry.set_external_url(None);
+    let out = render(&small(), &telemetry, now(), Format::Text).unwrap();
+    assert!(!out.contains("external_url_info{"), "{out}");
 }
 
 #[test]

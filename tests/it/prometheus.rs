@@ -292,19 +292,32 @@ async fn an_alert_leads_to_its_runbook_at_the_exporter() {
     assert_eq!(alert["labels"]["severity"], "critical");
     assert_eq!(alert["labels"]["team"], "owners");
     assert_eq!(alert["labels"]["key_id"], Value::Null);
-    let port = binary.url.rsplit(':').next().unwrap();
-    let address = format!("http://{}:{port}", ece_expiry_exporter::app::instance());
     let runbook = "/runbooks/ECECredentialExpiring";
-    assert_eq!(alert["annotations"]["runbook_url"], format!("{address}{runbook}"));
-    let (status, page) = fetch(&format!("{}{runbook}", binary.url)).await;
-    assert!(status == 200 && page.contains("<h2>Mitigation</h2>"), "{page}");
+    // Nobody has said where the exporter is reached, and nothing is guessed.
+    let nowhere = format!("ece-expiry-exporter: docs{runbook}");
+    assert_eq!(alert["annotations"]["runbook_url"], nowhere);
+    let name = "ece_expiry_exporter_external_url_info{";
+    assert!(!binary.get("/metrics").await.contains(name));
 
     let unhealthy = prometheus.ask("/api/v1/rules", &[]).await.to_string();
     assert!(!unhealthy.contains("\"health\":\"err\""), "{unhealthy}");
 
-    world.global.push_str(", external_url: \"https://expiry.example.org/ece/\"");
+    let global = world.global.clone();
+    write!(world.global, ", external_url: \"{}/\"", binary.url).unwrap();
     world.write_config();
     assert_eq!(binary.reload().await.0, 200);
-    let info = "ece_expiry_exporter_external_url_info{url=\"https://expiry.example.org/ece\"} 1\n";
-    assert!(binary.get("/metrics").await.contains(info), "without the slash at its end");
+    let info = format!("{name}url=\"{}\"}} 1\n", binary.url);
+    assert!(binary.get("/metrics").await.contains(&info), "without the slash at its end");
+    let link = format!("{}{runbook}", binary.url);
+    wait_until("the alert to lead to its runbook", async || {
+        prometheus.ask("/api/v1/alerts", &[]).await.to_string().contains(&link)
+    })
+    .await;
+    let (status, page) = fetch(&link).await;
+    assert!(status == 200 && page.contains("<h2>Mitigation</h2>"), "{page}");
+
+    world.global = global;
+    world.write_config();
+    assert_eq!(binary.reload().await.0, 200);
+    assert!(!binary.get("/metrics").await.contains(name), "what is no longer configured is gone");
 }

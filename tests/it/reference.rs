@@ -45,7 +45,7 @@ const PARTS: [Part; 5] = [
             ),
             (
                 "ece_credential_threshold_seconds",
-                "for each severity that the policy of the credential has a step of",
+                "for each severity that the policy of the credential has a step of; a login has none",
                 "ece_credential_expiry_timestamp_seconds - time() < ignoring (severity) \
                  ece_credential_threshold_seconds{severity=\"critical\"}",
             ),
@@ -105,6 +105,11 @@ const PARTS: [Part; 5] = [
                 "sum by (platform, reason) (increase(ece_platform_probe_failures_total[1h])) > 0",
             ),
             (
+                "ece_platform_unreachable",
+                PLATFORM,
+                "min by (platform) (ece_platform_unreachable) == 1",
+            ),
+            (
                 "ece_platform_clock_skew_seconds",
                 "once an answer of the platform had a date",
                 "abs(ece_platform_clock_skew_seconds) > 60",
@@ -131,7 +136,7 @@ const PARTS: [Part; 5] = [
             ),
             (
                 "ece_expiry_exporter_external_url_info",
-                ALWAYS,
+                "while `global.external_url` is configured",
                 "ece_expiry_exporter_external_url_info",
             ),
             (
@@ -189,11 +194,6 @@ const PARTS: [Part; 5] = [
                 "ece_expiry_exporter_notification_requests_failed_total",
                 CHANNEL,
                 "increase(ece_expiry_exporter_notification_requests_failed_total[1h]) > 0",
-            ),
-            (
-                "ece_expiry_exporter_notifications_suppressed_total",
-                "for each receiver and reason",
-                "increase(ece_expiry_exporter_notifications_suppressed_total[1d])",
             ),
             (
                 "ece_expiry_exporter_notifications_pending",

@@ -22,7 +22,7 @@ use crate::world::{Binary, World};
 const NASTY: &str = "MacBook 14\" \\ (key) + 1";
 
 /// How many credentials each exporter watches.
-const WATCHED: usize = 9;
+const WATCHED: usize = 10;
 
 /// ECE refuses an expired key without saying when it expired, so one expires while it is watched: after several probes.
 const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(6);
@@ -65,6 +65,10 @@ async fn world(now: DateTime<Utc>) -> World {
         world.write(&format!("key-{name}"), &encoded);
         writeln!(world.platforms, "      - {{name: {name}, api_key_file: key-{name}}}").unwrap();
     }
+    world.ece.world().sessions.set_password("ops", "right");
+    world.write("ops", "right");
+    let login = "{name: ops, team: owners, login: {username: ops, password_file: ops}}";
+    writeln!(world.platforms, "      - {login}").unwrap();
     "schedule: 1s".clone_into(&mut world.global);
     world
 }
@@ -269,10 +273,11 @@ async fn the_overview_counts_right(stage: &Stage) {
         ("Expired", 1.0),
         ("Critical", 1.0),
         ("Warning", 1.0),
+        ("Rejected", 1.0),
         ("Expiry unknown", 1.0),
         ("Probe failing", 3.0),
         ("Never expires", 1.0),
-        ("Watched", 9.0),
+        ("Watched", 10.0),
     ] {
         let found = stage.stat(&overview, title, &all).await;
         assert!((found - expected).abs() < 0.1, "{title}: {found}");

@@ -310,6 +310,7 @@ fn queries(dashboard: &Value) -> Vec<String> {
         for target in targets(panel) {
             let place = format!("{} {}", target.panel, target.ref_id);
             found.extend(query(&place, &target.expr, &known));
+            found.extend(of_replicas(&place, &target.expr));
         }
     }
     for annotation in annotations(dashboard) {
@@ -371,6 +372,24 @@ fn query(place: &str, expr: &str, known: &BTreeMap<String, bool>) -> Vec<String>
             .any(|it| metric.starts_with(it));
         if watched && !metric.ends_with("_total") && !is_folded(expr, metric) {
             complain(&format!("two replicas double {metric}: fold it with max or min"));
+        }
+    }
+    found
+}
+
+/// Replicas that disagree are folded as the rules of Prometheus do: a date counts if the last probe of its replica
+/// succeeded, and one replica that succeeds is enough.
+fn of_replicas(place: &str, expr: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let dates = expr.split("ece_credential_expiry_timestamp_seconds{").skip(1);
+    for rest in dates.map(|it| it.split_once('}').map_or("", |it| it.1)) {
+        if !rest.starts_with(" and on (platform, credential, job, instance) ") {
+            found.push(format!("{place}: a replica that fails may hold an old date: {expr}"));
+        }
+    }
+    for least in ["min by (platform, credential) (ece_probe_success{", "min(ece_probe_success{"] {
+        if expr.contains(least) {
+            found.push(format!("{place}: one replica that succeeds is enough: {expr}"));
         }
     }
     found
