@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod header;
 pub mod platform;
+pub mod rest;
 pub mod session;
 
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Observation {
     pub key_id: Option<String>,
     /// This machine's clock minus the `Date` header of the answer.
     pub clock_skew: Option<TimeDelta>,
+    /// How long the platform asked not to be asked again, from when the probe finished; at most 15 minutes.
+    pub rest: Option<Duration>,
     /// What the probe says about the expiry, or why it does not.
     pub result: Result<Reading, Failure>,
 }

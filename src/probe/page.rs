@@ -2,13 +2,16 @@
 //!
 //! What it means is decided by `observation`.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::RequestBuilder;
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
 use super::transport::Transport;
 use super::{clip, failure};
 use crate::observation::answer::{self, Answer, Meaning, Sent};
+use crate::observation::rest::{self, Limits};
 use crate::observation::{Failure, FailureReason};
 
 /// The most that is read of one answer. ECE's own are below 2 KiB; a list of keys has 300 bytes a key.
@@ -17,6 +20,18 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The header that tells when the key expires.
 pub(super) const EXPIRATION: HeaderName = HeaderName::from_static("x-elastic-api-key-expiration");
 const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
+const LIMIT_INTERVAL: HeaderName = HeaderName::from_static("x-ratelimit-interval");
+const LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+
+/// How much is read of an answer of which only the beginning matters: any error fits.
+const BEGINNING_BYTES_MAX: usize = 16 * 1024;
+
+/// How much of a body is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    Beginning,
+}
 
 /// One answer, read to its end.
 pub(super) struct Page {
@@ -24,6 +39,8 @@ pub(super) struct Page {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
     pub(super) clock_skew: Option<TimeDelta>,
+    /// How long the platform asks to be left alone.
+    pub(super) rest: Option<Duration>,
 }
 
 impl Page {
@@ -32,6 +49,25 @@ impl Page {
         transport: &Transport,
         request: RequestBuilder,
         now: fn() -> DateTime<Utc>,
+    ) -> Result<Self, Failure> {
+        Self::read(transport, request, now, Extent::Whole).await
+    }
+
+    /// As `ask`, for an answer whose status and headers tell everything and whose body may be large: of a JSON object
+    /// that is longer than 16 KiB the rest is not read, and an empty one stands for it.
+    pub(super) async fn ask_beginning(
+        transport: &Transport,
+        request: RequestBuilder,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<Self, Failure> {
+        Self::read(transport, request, now, Extent::Beginning).await
+    }
+
+    async fn read(
+        transport: &Transport,
+        request: RequestBuilder,
+        now: fn() -> DateTime<Utc>,
+        extent: Extent,
     ) -> Result<Self, Failure> {
         let sent = now();
         let broken = |error: reqwest::Error| transport.failure(&error);
@@ -46,11 +82,19 @@ impl Page {
             );
             failure(FailureReason::Protocol, message)
         };
-        if (BODY_BYTES_MAX as u64) < announced {
-            return Err(too_large());
-        }
-        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or_default());
+        let room = match extent {
+            Extent::Whole if (BODY_BYTES_MAX as u64) < announced => return Err(too_large()),
+            Extent::Whole => usize::try_from(announced).unwrap_or_default(),
+            Extent::Beginning => 0,
+        };
+        let mut body = Vec::with_capacity(room);
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if extent == Extent::Beginning && BEGINNING_BYTES_MAX < body.len() + chunk.len() {
+                if body.iter().chain(&chunk).find(|it| !it.is_ascii_whitespace()) == Some(&b'{') {
+                    body = b"{}".to_vec();
+                }
+                break;
+            }
             if BODY_BYTES_MAX - body.len() < chunk.len() {
                 return Err(too_large());
             }
@@ -61,7 +105,15 @@ impl Page {
             headers: std::mem::take(response.headers_mut()),
             body,
             clock_skew: None,
+            rest: None,
         };
+        let limits = Limits {
+            status: page.status,
+            retry_after: page.text(&RETRY_AFTER),
+            interval: page.text(&LIMIT_INTERVAL),
+            remaining: page.text(&LIMIT_REMAINING),
+        };
+        page.rest = rest::asked_for(&limits, page.date().unwrap_or(answered));
         page.clock_skew = page.date().map(|date| sent + (answered - sent) / 2 - date);
         Ok(page)
     }

@@ -112,7 +112,7 @@ impl Prober {
             (None, Some(one)) => Err(one),
             (earliest, None) => Ok(Reading::ExpiresAt(earliest.expect("`new` requires a URL"))),
         };
-        Sight { http_status: None, key_id: None, clock_skew: None, result }
+        Sight { http_status: None, key_id: None, clock_skew: None, rest: None, result }
     }
 
     /// Reads the key and asks the coordinators in turn.
