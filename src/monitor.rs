@@ -242,7 +242,11 @@ impl Monitor {
         let save = self.unsaved.due_at();
         let waiting = self.platforms.iter().filter(|it| !it.waiting.is_empty());
         let rested = waiting.filter_map(|it| it.rest.until(now)).min();
-        [run, alert, platform, save, rested].into_iter().flatten().min().unwrap_or(DateTime::<Utc>::MAX_UTC)
+        [run, alert, platform, save, rested]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     fn accept(&mut self, request: ProbeRequest, now: DateTime<Utc>) {
@@ -449,7 +453,9 @@ impl Monitor {
         for at in 0..self.slots.len() {
             let slot = &mut self.slots[at];
             let rest = Some(slot.platform).filter(|it| platforms.contains(it));
-            let Some(until) = rest.and_then(|it| self.platforms[it].rest.until(now)) else { continue };
+            let Some(until) = rest.and_then(|it| self.platforms[it].rest.until(now)) else {
+                continue;
+            };
             if slot.busy == slot::Busy::InFlight || until <= slot.next_run {
                 continue;
             }

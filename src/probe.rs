@@ -347,7 +347,9 @@ impl Prober {
                 let why = format!("its list of keys answers with HTTP status {status}");
                 let failure = match page.meaning(Sent::Key, now()) {
                     // The same for every credential of the platform, and soon over.
-                    Meaning::Failed(failure) if failure.reason == FailureReason::RateLimited => failure,
+                    Meaning::Failed(failure) if failure.reason == FailureReason::RateLimited => {
+                        failure
+                    }
                     _ => not_told(&why),
                 };
                 return Sight::of(&page, Err(failure));

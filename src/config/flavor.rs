@@ -80,7 +80,9 @@ pub(super) fn refuse(
     };
     for (key, item) in &written {
         let (why, hint) = match *key {
-            "license" => ("the license of Elastic Cloud Hosted is Elastic's own", "remove `license`"),
+            "license" => {
+                ("the license of Elastic Cloud Hosted is Elastic's own", "remove `license`")
+            }
             "services" | "credential" => (
                 "Elastic Cloud Hosted does not tell the chains of its services",
                 "remove `services` and `credential`; `endpoint: true` watches the chain that its API presents",

@@ -66,10 +66,8 @@ pub(super) fn encode(
         "1 while the probes of the platform wait because it answered that there are too many requests, 0 otherwise",
     )?;
     for row in rows {
-        let rests = row.rests_until.is_some_and(|until| now < until);
-        family
-            .encode_family(&[("platform", row.name.as_ref())])?
-            .encode_gauge(&Value::flag(rests))?;
+        let value = Value::flag(row.rests_until.is_some_and(|until| now < until));
+        family.encode_family(&[("platform", row.name.as_ref())])?.encode_gauge(&value)?;
     }
 
     for (kind, name, help) in [

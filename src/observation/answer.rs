@@ -78,13 +78,16 @@ impl Sent {
         }
     }
 
-    /// Who may read what was asked for.
-    fn reader(self) -> &'static str {
+    /// Who may read what was asked for; goes on after `Give`.
+    fn grant(self) -> String {
         match self {
-            Self::Key | Self::Token | Self::Password => {
-                "a role that may read, such as ece_platform_viewer"
+            Self::Key | Self::Token | Self::Password => format!(
+                "the {}'s owner a role that may read, such as ece_platform_viewer",
+                self.noun()
+            ),
+            Self::HostedKey => {
+                "the key a role that may see the organization's keys or its deployments".to_owned()
             }
-            Self::HostedKey => "a role in the organization that may see its keys or its deployments",
         }
     }
 
@@ -347,8 +350,8 @@ fn explain(
              login of its own; otherwise {remedy}, and put it where this exporter and its users read it."
         ),
         FailureReason::Forbidden => format!(
-            "{server} knows the {noun} but refuses the request ({details}). Give the {noun}'s owner {}.",
-            sent.reader()
+            "{server} knows the {noun} but refuses the request ({details}). Give {}.",
+            sent.grant()
         ),
         FailureReason::NotFound => format!(
             "There is no such endpoint ({details}). Check that the URL is that of {server}'s API, by default {}.",

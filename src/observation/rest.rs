@@ -32,7 +32,8 @@ pub struct Limits<'a> {
 /// How long the platform is not to be asked: after a 429, and after the last request of a window. `Retry-After` comes
 /// before the window, which is an upper bound. From 1 s to 15 min; `now` is when the answer came.
 pub fn asked_for(limits: &Limits<'_>, now: DateTime<Utc>) -> Option<Duration> {
-    let is_last = limits.remaining.and_then(|it| it.trim().parse::<i64>().ok()).is_some_and(|it| it <= 0);
+    let is_last =
+        limits.remaining.and_then(|it| it.trim().parse::<i64>().ok()).is_some_and(|it| it <= 0);
     if limits.status != 429 && !is_last {
         return None;
     }
@@ -108,7 +109,11 @@ mod tests {
             (None, Some("0"), 1),
             (None, None, 60),
         ] {
-            assert_eq!(rest(429, retry_after, interval, None), Some(expected), "{retry_after:?} {interval:?}");
+            assert_eq!(
+                rest(429, retry_after, interval, None),
+                Some(expected),
+                "{retry_after:?} {interval:?}"
+            );
         }
     }
 }

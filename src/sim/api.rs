@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 
 use super::ece::{Coordinator, HeaderPath};
 use super::listener::Reset;
-use super::{hosted, sessions};
 use super::world::{ErrorBody, Expires, Fault, HeaderMode, Role, SimKey, Works, World};
+use super::{hosted, sessions};
 
 /// The most that is read of a request; a login has some 100 bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -132,7 +132,7 @@ fn decide(
     let now = now(coordinator, &world);
     let sent = authorization.and_then(|it| it.strip_prefix("ApiKey ")).map(str::trim);
     let user = sent.and_then(|it| world.by_encoded(it)).map_or(String::new(), |it| it.user.clone());
-    let allowance = world.hosted.as_mut().map(|it| it.spend(&user, now));
+    let allowance = world.hosted.map(|it| world.windows.spend(it, &user, now));
     let key = sent.and_then(|it| world.by_encoded(it));
     let fault = match (&world.fault, key) {
         (Fault::None, Some(key)) => &key.fault,
@@ -160,17 +160,7 @@ fn decide(
             let response = expiration(head(), path, key, status);
             json_response(response, status, &body)
         }
-        Fault::Status(status, body) => {
-            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            match body {
-                ErrorBody::Empty => built(head().status(status), Body::empty()),
-                ErrorBody::Code(code, message) => {
-                    json_response(head(), status, &error((code, message)))
-                }
-                ErrorBody::Html => html(head(), status, HTML_BAD_GATEWAY),
-                ErrorBody::Plain(text) => built(head().status(status), Body::from(text.clone())),
-            }
-        }
+        Fault::Status(status, body) => failing(head(), *status, body),
         Fault::AuthClusterDown => {
             json_response(head(), StatusCode::BAD_GATEWAY, &error(AUTH_CLUSTER_ERROR))
         }
@@ -198,6 +188,16 @@ fn decide(
         }
     };
     Decided::Answer(response)
+}
+
+fn failing(head: Builder, status: u16, body: &ErrorBody) -> Response<Body> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match body {
+        ErrorBody::Empty => built(head.status(status), Body::empty()),
+        ErrorBody::Code(code, message) => json_response(head, status, &error((code, message))),
+        ErrorBody::Html => html(head, status, HTML_BAD_GATEWAY),
+        ErrorBody::Plain(text) => built(head.status(status), Body::from(text.clone())),
+    }
 }
 
 fn forbidden(world: &World) -> (&'static str, &'static str) {
@@ -245,7 +245,7 @@ fn call(
         return (StatusCode::METHOD_NOT_ALLOWED, error(NOT_ALLOWED));
     }
     let path = path.strip_prefix("/api/v1").unwrap_or("");
-    if let Some(hosted) = &world.hosted {
+    if let Some(hosted) = world.hosted {
         return hosted::call(world, hosted, path, key);
     }
     let path = path.strip_prefix("/regions/ece-region").unwrap_or(path);

@@ -30,7 +30,7 @@ pub(super) const DENIED: (&str, &str) = (
 const NO_USER: (&str, &str) = ("user.not_found", "The user can't be found.");
 
 /// Makes a platform Elastic Cloud Hosted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Hosted {
     /// How many requests of one user a window has.
     pub limit: u32,
@@ -40,19 +40,15 @@ pub struct Hosted {
     pub refusals: HeaderPath,
     /// How many deployments there are.
     pub deployments: usize,
-    /// When the window of a user began, and how many requests it had.
-    used: HashMap<String, (DateTime<Utc>, u32)>,
 }
+
+/// When the window of each user began, and how many requests it had.
+#[derive(Debug, Default)]
+pub(super) struct Windows(HashMap<String, (DateTime<Utc>, u32)>);
 
 impl Default for Hosted {
     fn default() -> Self {
-        Self {
-            limit: LIMIT,
-            window: WINDOW,
-            refusals: HeaderPath::Open,
-            deployments: 1,
-            used: HashMap::new(),
-        }
+        Self { limit: LIMIT, window: WINDOW, refusals: HeaderPath::Open, deployments: 1 }
     }
 }
 
@@ -66,21 +62,17 @@ pub(super) struct Allowance {
     ends: DateTime<Utc>,
 }
 
-impl Hosted {
+impl Windows {
     /// Counts a request.
-    pub(super) fn spend(&mut self, user: &str, now: DateTime<Utc>) -> Allowance {
-        let (began, used) = self.used.entry(user.to_owned()).or_insert((now, 0));
-        if !(*began..time::add(*began, self.window)).contains(&now) {
+    pub(super) fn spend(&mut self, hosted: Hosted, user: &str, now: DateTime<Utc>) -> Allowance {
+        let Hosted { limit, window, .. } = hosted;
+        let (began, used) = self.0.entry(user.to_owned()).or_insert((now, 0));
+        if !(*began..time::add(*began, window)).contains(&now) {
             (*began, *used) = (now, 0);
         }
-        let remaining = self.limit.checked_sub(*used + 1);
-        *used = self.limit.min(*used + 1);
-        Allowance {
-            limit: self.limit,
-            window: self.window,
-            remaining,
-            ends: time::add(*began, self.window),
-        }
+        let remaining = limit.checked_sub(*used + 1);
+        *used = limit.min(*used + 1);
+        Allowance { limit, window, remaining, ends: time::add(*began, window) }
     }
 }
 
@@ -104,7 +96,7 @@ pub(super) fn encoded(key: &SimKey) -> String {
 }
 
 /// Answers a `GET` with a key that works.
-pub(super) fn call(world: &World, hosted: &Hosted, path: &str, key: &SimKey) -> (StatusCode, Value) {
+pub(super) fn call(world: &World, hosted: Hosted, path: &str, key: &SimKey) -> (StatusCode, Value) {
     match path {
         "/user" => (StatusCode::NOT_FOUND, error(NO_USER)),
         "/users/auth/keys" => match key.role {

@@ -19,6 +19,7 @@ pub struct World {
     by_encoded: HashMap<String, usize>,
     /// Makes it Elastic Cloud Hosted; set it before keys are added, which then are of its form.
     pub hosted: Option<Hosted>,
+    pub(super) windows: hosted::Windows,
     /// Users with passwords, and their sessions.
     pub sessions: Sessions,
     /// What goes wrong for everybody.
@@ -246,8 +247,7 @@ pub(super) enum Works {
 impl World {
     /// Adds a key and returns its encoded form, the secret of the credential.
     pub fn add_key(&mut self, key: SimKey) -> String {
-        let encoded =
-            if self.hosted.is_some() { hosted::encoded(&key) } else { key.encoded() };
+        let encoded = if self.hosted.is_some() { hosted::encoded(&key) } else { key.encoded() };
         self.by_encoded.insert(encoded.clone(), self.keys.len());
         self.keys.push(key);
         encoded
