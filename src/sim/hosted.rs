@@ -66,12 +66,12 @@ impl Windows {
     /// Counts a request.
     pub(super) fn spend(&mut self, hosted: Hosted, user: &str, now: DateTime<Utc>) -> Allowance {
         let Hosted { limit, window, .. } = hosted;
-        let (began, used) = self.0.entry(user.to_owned()).or_insert((now, 0));
+        let (began, count) = self.0.entry(user.to_owned()).or_insert((now, 0));
         if !(*began..time::add(*began, window)).contains(&now) {
-            (*began, *used) = (now, 0);
+            (*began, *count) = (now, 0);
         }
-        let remaining = limit.checked_sub(*used + 1);
-        *used = limit.min(*used + 1);
+        let remaining = limit.checked_sub(*count + 1);
+        *count = limit.min(*count + 1);
         Allowance { limit, window, remaining, ends: time::add(*began, window) }
     }
 }

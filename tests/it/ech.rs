@@ -5,7 +5,8 @@ use ece_expiry_exporter::config::{Config, Flavor};
 use ece_expiry_exporter::metrics::{self, Format};
 use ece_expiry_exporter::observation::{FailureReason, Reading};
 use ece_expiry_exporter::sim::{
-    Ece, EceOptions, Expires, Fault, HeaderMode, HeaderPath, Hosted, On, Role, SimKey,
+    Ece, EceOptions, ErrorBody, Expires, Fault, HeaderMode, HeaderPath, Hosted, Mail, On, Role,
+    SimKey,
 };
 use ece_expiry_exporter::status::CredentialStatus;
 use expect_test::expect;
@@ -54,14 +55,20 @@ fn row(program: &Program, name: &str) -> CredentialStatus {
 async fn probed(world: &World) -> CredentialStatus {
     let mut program = world.start().await;
     program.step().await;
-    row(&program, "key")
+    let row = row(&program, "key");
+    program.stop().await;
+    row
 }
 
-fn rate_limited(program: &Program) -> bool {
+fn exposes(program: &Program, sample: &str) -> bool {
     let shared = &program.shared;
     let text =
         metrics::render(&shared.board.snapshot(), &shared.telemetry, now(), Format::Text).unwrap();
-    text.contains("ece_platform_rate_limited{platform=\"prod\"} 1")
+    text.lines().any(|line| line == sample)
+}
+
+fn rate_limited(program: &Program) -> bool {
+    exposes(program, "ece_platform_rate_limited{platform=\"prod\"} 1")
 }
 
 // ---- What is asked ----
@@ -93,6 +100,8 @@ async fn a_refusal_without_the_header_leads_to_the_deployments_however_many_ther
     let row = probed(&world).await;
     assert_eq!((row.reading, row.failure), (Some(Reading::ExpiresAt(far())), None));
     assert_eq!((asked(&world, KEYS), asked(&world, DEPLOYMENTS)), (1, 1));
+    let calls = world.ece.requests().calls;
+    assert_eq!(calls, [format!("GET {DEPLOYMENTS}"), format!("GET {KEYS}")].into(), "and no other");
 }
 
 #[tokio::test]
@@ -131,6 +140,11 @@ async fn failures_speak_of_elastic_cloud() {
     let (reason, message) = probed(&world).await.failure.unwrap();
     assert_eq!(reason, FailureReason::Forbidden);
     expect!["Elastic Cloud knows the key but refuses the request (403 root.permission_denied: To access the resource [r:/organizations/1], the user must have the required authorization). Give the key a role that may see the organization's keys or its deployments."].assert_eq(&message);
+    world.ece.set_fault(On::Key("key"), Fault::Status(404, ErrorBody::Empty)).unwrap();
+    world.set_now(start() + TimeDelta::hours(1));
+    let (reason, message) = probed(&world).await.failure.unwrap();
+    assert_eq!(reason, FailureReason::NotFound);
+    expect!["There is no such endpoint (status 404). Check that the URL is that of Elastic Cloud's API, by default https://api.elastic-cloud.com."].assert_eq(&message);
     world.ece.set_fault(On::Key("key"), Fault::None).unwrap();
     world.ece.revoke("key").unwrap();
     world.set_now(start() + TimeDelta::hours(2));
@@ -205,10 +219,15 @@ async fn a_platform_that_refuses_is_asked_once_in_each_rest_and_told_of_once() {
     assert!((60..=92).contains(&storm), "{storm} requests in 90 rests");
     let rows = program.shared.board.snapshot();
     assert!(rows.credentials.iter().all(|it| it.reading == Some(Reading::ExpiresAt(far()))));
-    let subjects: Vec<_> = world.mailbox.mails().iter().map(|it| it.subject()).collect();
+    let subjects: Vec<_> = world.mailbox.mails().iter().map(Mail::subject).collect();
     assert_eq!(subjects.len(), 1, "{subjects:?}");
     assert!(subjects[0].contains("prod"), "{subjects:?}");
     assert_eq!(rows.platforms[0].alerts.len(), 1);
+    assert!(rate_limited(&program));
+    assert!(
+        exposes(&program, "ece_expiry_exporter_scheduler_missed_runs_total 0"),
+        "what waits is late, not missed"
+    );
 
     world.ece.set_fault(On::Everyone, Fault::None).unwrap();
     program.pass(TimeDelta::minutes(10), TimeDelta::seconds(30)).await;
