@@ -3,9 +3,8 @@
 //! A probe is `GET /api/v1/user` with the key itself, because ECE tells the expiry in a header of every answer to it.
 //! Where the header is missing (a key that never expires, or something between that strips it), ECE's list of the
 //! owner's keys is asked. Tokens and logins are in `session`, the license and the certificates in `platform`, Elastic
-//! Cloud Hosted in `hosted`. What an
-//! answer means is decided by `observation`; when to probe, how many at a time, and what follows from it, is the
-//! monitor's business.
+//! Cloud Hosted in `hosted`. What an answer means is decided by `observation`; when to probe, how many at a time, and
+//! what follows from it, is the monitor's business.
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 

@@ -224,6 +224,8 @@ async fn a_platform_that_refuses_is_asked_once_in_each_rest_and_told_of_once() {
     assert!(subjects[0].contains("prod"), "{subjects:?}");
     assert_eq!(rows.platforms[0].alerts.len(), 1);
     assert!(rate_limited(&program));
+    let until = rows.platforms[0].rests_until;
+    assert!(rows.credentials.iter().all(|it| until <= it.next_run), "the rows tell the truth");
     assert!(
         exposes(&program, "ece_expiry_exporter_scheduler_missed_runs_total 0"),
         "what waits is late, not missed"
