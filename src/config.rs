@@ -13,6 +13,7 @@ mod schema;
 mod reader;
 mod shapes;
 mod check;
+mod flavor;
 mod policies;
 mod kinds;
 mod receivers;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::flavor::Flavor;
 pub use self::inventory::{Filter, Inventory, InventoryScope, Pattern};
 pub use self::problems::{ConfigErrors, Problem};
 pub use self::schema::schema;
@@ -70,11 +72,13 @@ pub struct Global {
     pub external_url: Option<String>,
 }
 
-/// One ECE installation.
+/// One ECE installation, or Elastic Cloud Hosted.
 #[derive(Debug, Clone)]
 pub struct Platform {
     /// Its name: label `platform`, unique, at most 128 bytes.
     pub name: Arc<str>,
+    /// What kind of platform it is.
+    pub flavor: Flavor,
     /// Base URLs of its coordinators without a trailing slash and without `/api/v1`; at least one, tried in order.
     pub urls: Vec<String>,
     /// How the TLS connection is checked.

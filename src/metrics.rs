@@ -151,7 +151,7 @@ impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         credentials::encode(&mut encoder, &self.snapshot.credentials, self.now)?;
         let Some((values, process)) = &self.own else { return Ok(()) };
-        platforms::encode(&mut encoder, &self.snapshot)?;
+        platforms::encode(&mut encoder, &self.snapshot, self.now)?;
         lists::encode(&mut encoder, &self.snapshot.lists, self.now)?;
         exporter::encode(&mut encoder, &self.snapshot, values)?;
         match process {

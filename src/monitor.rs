@@ -10,6 +10,7 @@
 
 mod list;
 mod record;
+mod rest;
 mod slot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use self::list::List;
 use self::record::{Draft, Unsaved};
+use self::rest::Heeded;
 use self::slot::{PlatformSlot, Slot};
 use crate::alert::{self, Decision};
 use crate::config::{Config, CredentialId, CredentialKind, FollowUp};
@@ -147,7 +149,7 @@ impl Monitor {
         let credentials = (0..monitor.slots.len()).map(|at| monitor.plan(at, now)).collect();
         monitor.shared.board.replace(Snapshot {
             credentials,
-            platforms: monitor.platforms.iter().map(|slot| Arc::new(slot.status())).collect(),
+            platforms: monitor.platforms.iter().map(|it| Arc::new(it.status(now))).collect(),
             lists: monitor
                 .lists
                 .iter()
@@ -183,7 +185,7 @@ impl Monitor {
                     };
                     self.settle(landed, time::now()).await;
                 }
-                Some(request) = requests.recv() => self.accept(request),
+                Some(request) = requests.recv() => self.accept(request, time::now()),
                 () = time::sleep_until(wake) => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
@@ -233,6 +235,9 @@ impl Monitor {
         for firing in credentials.chain(platforms).flatten() {
             firing.told_at = firing.told_at.min(now);
         }
+        for platform in &mut self.platforms {
+            platform.rest.end();
+        }
         self.unsaved.add(0..self.slots.len(), 0..self.platforms.len());
         if let Err(error) = self.shared.store.clock_set_back(now).await {
             self.complain(format!("{error:#}"));
@@ -261,16 +266,25 @@ impl Monitor {
         let save = self.unsaved.due_at();
         let list = self.lists.values().filter_map(List::wake_at).min();
         let list = list.map(|at| at.max(now + WAKE_MIN));
-        [run, alert, platform, list, save]
+        let waiting = self.platforms.iter().filter(|it| !it.waiting.is_empty());
+        let rested = waiting.filter_map(|it| it.rest.until(now)).min();
+        [run, alert, platform, list, save, rested]
             .into_iter()
             .flatten()
             .min()
             .unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    fn accept(&mut self, request: ProbeRequest) {
+    fn accept(&mut self, request: ProbeRequest, now: DateTime<Utc>) {
         let Some(&at) = self.by_id.get(&request.id) else { return };
-        if !self.slots[at].is_busy() && self.slots[at].waits_for_schedule() {
+        let slot = &self.slots[at];
+        let rests = self.platforms[slot.platform].rest.until(now).is_some();
+        let must_wait = match slot.busy {
+            slot::Busy::No => rests || slot.waits_for_schedule(),
+            slot::Busy::Waiting => rests,
+            slot::Busy::InFlight => false,
+        };
+        if must_wait {
             // A client that has gone away needs no answer.
             let _ = request.reply.send(Arc::new(self.slots[at].status()));
             return;
@@ -290,8 +304,10 @@ impl Monitor {
 
     /// Starts waiting probes as far as the bound of each platform allows.
     fn launch(&mut self, flying: &mut JoinSet<(usize, Observation)>, clock: fn() -> DateTime<Utc>) {
+        let now = clock();
         for platform in &mut self.platforms {
-            while platform.in_flight < platform.platform.max_concurrent_probes {
+            let max = platform.rest.in_flight_max(platform.platform.max_concurrent_probes, now);
+            while platform.in_flight < max {
                 let Some(at) = platform.waiting.pop_front() else { break };
                 platform.in_flight += 1;
                 let slot = &mut self.slots[at];
@@ -306,12 +322,16 @@ impl Monitor {
     /// Takes finished probes into account: decides, records, shows, plans.
     async fn settle(&mut self, landed: Vec<(usize, Observation)>, now: DateTime<Utc>) {
         let mut draft = Draft::default();
+        let mut resting = BTreeSet::new();
         for (at, observation) in &landed {
             self.shared.telemetry.probe_finished();
             let slot = &mut self.slots[*at];
             slot.busy = slot::Busy::No;
             self.platforms[slot.platform].in_flight -= 1;
             self.platforms[slot.platform].count(observation);
+            if self.heed_rest(*at, observation, now) != Heeded::AsBefore {
+                resting.insert(self.slots[*at].platform);
+            }
             self.log(*at, observation);
             let seen_at = observation.at.max(now);
             let mut again = self.decide(&mut draft, *at, Some(observation), seen_at);
@@ -331,9 +351,14 @@ impl Monitor {
                 slot.next_run = scheduled.max(time::add(now, rest));
             }
         }
-        let platforms = draft.platforms.keys().copied().collect();
+        let platforms = draft.platforms.keys().copied().chain(resting.iter().copied()).collect();
         self.commit(draft, now).await;
+        self.postpone(&resting, now);
         for (at, _) in landed {
+            let slot = &mut self.slots[at];
+            if let Some(until) = self.platforms[slot.platform].rest.until(now) {
+                slot.next_run = slot.next_run.max(until);
+            }
             let status = self.plan(at, now);
             for reply in std::mem::take(&mut self.slots[at].replies) {
                 // A client that has gone away needs no answer.
@@ -341,12 +366,12 @@ impl Monitor {
             }
             self.show_list(at);
         }
-        self.show(platforms);
+        self.show(platforms, now);
     }
 
     /// Puts the rows of these platforms onto the board.
-    fn show(&self, platforms: BTreeSet<usize>) {
-        let row = |at: usize| (at, Arc::new(self.platforms[at].status()));
+    fn show(&self, platforms: BTreeSet<usize>, now: DateTime<Utc>) {
+        let row = |at: usize| (at, Arc::new(self.platforms[at].status(now)));
         self.shared.board.update([], platforms.into_iter().map(row));
     }
 
@@ -387,7 +412,7 @@ impl Monitor {
         for at in due {
             self.plan(at, now);
         }
-        self.show(reminded);
+        self.show(reminded, now);
         for at in lists {
             self.show_list(at);
         }
@@ -443,6 +468,41 @@ impl Monitor {
             self.shared.board.update([(at, row.clone())], []);
         }
         row
+    }
+
+    /// Lets the platform rest if it asked for that.
+    fn heed_rest(&mut self, at: usize, observation: &Observation, now: DateTime<Utc>) -> Heeded {
+        let platform = &mut self.platforms[self.slots[at].platform];
+        let heeded = platform.rest.heed(observation.rest, now);
+        if let (Heeded::Begun, Some(rest)) = (heeded, observation.rest) {
+            let (name, rest_secs) = (&platform.platform.name, rest.as_secs());
+            tracing::warn!(
+                platform = %name, rest_secs,
+                "platform {name} allows no more requests for now; its probes wait {rest_secs} s; a longer schedule \
+                 needs fewer requests"
+            );
+        }
+        heeded
+    }
+
+    /// Moves the next runs of platforms that rest to the end of the rest.
+    fn postpone(&mut self, platforms: &BTreeSet<usize>, now: DateTime<Utc>) {
+        if platforms.is_empty() {
+            return;
+        }
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            let rest = Some(slot.platform).filter(|it| platforms.contains(it));
+            let Some(until) = rest.and_then(|it| self.platforms[it].rest.until(now)) else {
+                continue;
+            };
+            if slot.busy == slot::Busy::InFlight || until <= slot.next_run {
+                continue;
+            }
+            self.runs.remove(&(slot.next_run, at));
+            slot.next_run = until;
+            self.plan(at, now);
+        }
     }
 
     fn log(&self, at: usize, observation: &Observation) {

@@ -8,6 +8,7 @@ pub mod elements;
 pub mod header;
 pub mod listing;
 pub mod platform;
+pub mod rest;
 pub mod rights;
 pub mod session;
 
@@ -31,6 +32,8 @@ pub struct Observation {
     pub key_id: Option<String>,
     /// This machine's clock minus the `Date` header of the answer.
     pub clock_skew: Option<TimeDelta>,
+    /// How long the platform asked not to be asked again, from when the probe finished; at most 15 minutes.
+    pub rest: Option<Duration>,
     /// What the probe says about the expiry, or why it does not.
     pub result: Result<Reading, Failure>,
     /// The keys that were listed, when the probe was to list keys and did.

@@ -2,14 +2,14 @@
 //!
 //! A probe is `GET /api/v1/user` with the key itself, because ECE tells the expiry in a header of every answer to it.
 //! Where the header is missing (a key that never expires, or something between that strips it), ECE's list of the
-//! owner's keys is asked. Tokens and logins are in `session`, the license and the certificates in `platform`, lists of keys in
-//! `inventory`. What an
-//! answer means is decided by `observation`; when to probe, how many at a time, and what follows from it, is the
-//! monitor's business.
+//! owner's keys is asked. Tokens and logins are in `session`, the license and the certificates in `platform`, lists of
+//! keys in `inventory`, Elastic Cloud Hosted in `hosted`. What an answer means is decided by `observation`; when to probe,
+//! how many at a time, and what follows from it, is the monitor's business.
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
 mod examine;
+mod hosted;
 mod inventory;
 mod key;
 mod page;
@@ -36,7 +36,9 @@ use self::reader::SecretReader;
 pub use self::session::read_secret;
 use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
-use crate::config::{Certificate, Credential, CredentialKind, Inventory, Platform, SecretSource};
+use crate::config::{
+    Certificate, Credential, CredentialKind, Flavor, Inventory, Platform, SecretSource,
+};
 use crate::observation::answer::{self, KeyListing, Meaning, Sent};
 use crate::observation::listing::Listing;
 use crate::observation::{Failure, FailureReason, Observation, Reading};
@@ -57,6 +59,7 @@ const MESSAGE_BYTES_MAX: usize = 512;
 
 /// Probes the credentials of one platform over a pool of connections of its own.
 pub struct Prober {
+    flavor: Flavor,
     client: reqwest::Client,
     looker: Option<Looker>,
     coordinators: Vec<Coordinator>,
@@ -70,6 +73,8 @@ struct Coordinator {
     user: Url,
     keys: Url,
     all_keys: Url,
+    /// What Elastic Cloud Hosted is asked where it does not show its keys.
+    deployments: Url,
     auth: Url,
     login: Url,
     logout: Url,
@@ -85,6 +90,8 @@ struct Sight {
     http_status: Option<u16>,
     key_id: Option<String>,
     clock_skew: Option<TimeDelta>,
+    /// How long the platform asks to be left alone.
+    rest: Option<Duration>,
     result: Result<Reading, Failure>,
     listing: Option<Arc<Listing>>,
 }
@@ -147,6 +154,7 @@ impl Prober {
             .build()
             .context("cannot build the HTTP client")?;
         Ok(Self {
+            flavor: platform.flavor,
             client,
             looker,
             coordinators,
@@ -178,6 +186,7 @@ impl Prober {
             http_status: sight.http_status,
             key_id: sight.key_id,
             clock_skew: sight.clock_skew,
+            rest: sight.rest,
             result: sight.result,
             listing: sight.listing,
         }
@@ -288,7 +297,10 @@ impl Prober {
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
         match question {
-            Question::Key(key) => self.ask(coordinator, key, now).await,
+            Question::Key(key) => match self.flavor {
+                Flavor::Ece => self.ask(coordinator, key, now).await,
+                Flavor::Ech => self.ask_hosted(coordinator, key, now).await,
+            },
             Question::Token(token) => self.ask_session(coordinator, token, now).await,
             Question::Login(login) => self.log_in(coordinator, login, now).await,
             Question::Platform(subject, key) => {
@@ -306,19 +318,18 @@ impl Prober {
             Ok(page) => page,
             Err(failure) => return Sight::failed(failure),
         };
-        let (key_id, result) = match page.meaning(Sent::Key, now()) {
-            Meaning::Told(reading) => (None, Ok(reading)),
+        let listed = match page.meaning(Sent::Key, now()) {
+            Meaning::Told(reading) => return Sight::of(&page, Ok(reading)),
             // A form of date that we do not know, of which the list may hold a better one.
             Meaning::Failed(failure) if failure.reason == FailureReason::HeaderInvalid => {
-                match self.ask_list(coordinator, key, now).await {
-                    (id, Ok(reading)) => (id, Ok(reading)),
-                    (_, Err(_)) => (None, Err(failure)),
-                }
+                let listed = self.ask_list(coordinator, key, now).await;
+                Sight { result: listed.result.or(Err(failure)), ..listed }
             }
-            Meaning::Failed(failure) => (None, Err(failure)),
+            Meaning::Failed(failure) => return Sight::of(&page, Err(failure)),
             Meaning::NotReported => self.ask_list(coordinator, key, now).await,
         };
-        Sight { key_id, ..Sight::of(&page, result) }
+        let rest = listed.rest.max(page.rest);
+        Sight { key_id: listed.key_id, rest, ..Sight::of(&page, listed.result) }
     }
 
     /// Looks the key up in the list of its owner's keys: its id and expiry.
@@ -327,31 +338,38 @@ impl Prober {
         coordinator: &Coordinator,
         key: &Key,
         now: fn() -> DateTime<Utc>,
-    ) -> (Option<String>, Result<Reading, Failure>) {
+    ) -> Sight {
         let page = match self.get(coordinator, &coordinator.keys, key, now).await {
             Ok(page) => page,
             Err(failure) => {
-                return (
-                    None,
-                    Err(not_told(&format!("its list of keys fails: {}", failure.message))),
-                );
+                let why = format!("its list of keys fails: {}", failure.message);
+                return Sight::failed(not_told(&why));
             }
         };
         let why = match page.status {
             200 => match answer::expiry_in_keys(&page.body, key.id.as_deref(), page.date()) {
-                KeyListing::Found { id, reading } => return (Some(id), Ok(reading)),
+                KeyListing::Found { id, reading } => {
+                    return Sight { key_id: Some(id), ..Sight::of(&page, Ok(reading)) };
+                }
                 KeyListing::Ambiguous => "its list of keys holds several that could be this one",
                 KeyListing::NotListed => "its list of keys does not hold this one",
                 KeyListing::Unreadable => "its list of keys is not the expected JSON",
             },
             401 | 403 => "this key may not list its owner's keys",
             404 => "it has no list of keys",
-            _ => {
-                let why = format!("its list of keys answers with HTTP status {}", page.status);
-                return (None, Err(not_told(&why)));
+            status => {
+                let why = format!("its list of keys answers with HTTP status {status}");
+                let failure = match page.meaning(Sent::Key, now()) {
+                    // The same for every credential of the platform, and soon over.
+                    Meaning::Failed(failure) if failure.reason == FailureReason::RateLimited => {
+                        failure
+                    }
+                    _ => not_told(&why),
+                };
+                return Sight::of(&page, Err(failure));
             }
         };
-        (None, Err(not_told(why)))
+        Sight::of(&page, Err(not_told(why)))
     }
 
     async fn get(
@@ -377,6 +395,7 @@ impl Coordinator {
         Ok(Self {
             keys: url("/api/v1/users/auth/keys")?,
             all_keys: url("/api/v1/users/auth/keys/_all")?,
+            deployments: url("/api/v1/deployments")?,
             auth: url("/api/v1/users/auth")?,
             login: url("/api/v1/users/auth/_login")?,
             logout: url("/api/v1/users/auth/_logout")?,
@@ -396,13 +415,19 @@ impl Coordinator {
 
 impl Sight {
     fn of(page: &Page, result: Result<Reading, Failure>) -> Self {
-        let (http_status, clock_skew) = (Some(page.status), page.clock_skew);
-        Self { http_status, key_id: None, clock_skew, result, listing: None }
+        let (http_status, clock_skew, rest) = (Some(page.status), page.clock_skew, page.rest);
+        Self { http_status, key_id: None, clock_skew, rest, result, listing: None }
     }
 
     fn failed(failure: Failure) -> Self {
-        let result = Err(failure);
-        Self { http_status: None, key_id: None, clock_skew: None, result, listing: None }
+        Self {
+            http_status: None,
+            key_id: None,
+            clock_skew: None,
+            rest: None,
+            result: Err(failure),
+            listing: None,
+        }
     }
 
     /// How much it tells: an expiry, an answer of ECE, an answer, nothing.

@@ -96,6 +96,8 @@ pub struct PlatformStatus {
     pub clock_skew_seconds: Option<f64>,
     /// Failures since the start of the process, by reason.
     pub failures: BTreeMap<FailureReason, u64>,
+    /// Until when its probes wait because it answered that there were too many requests; it may be past.
+    pub rests_until: Option<DateTime<Utc>>,
     /// The firing alerts about the platform itself.
     pub alerts: Vec<FiringAlert>,
 }

@@ -241,6 +241,7 @@ fn live(
         http_status: None,
         key_id: None,
         clock_skew: None,
+        rest: None,
         result: Ok(reading),
         listing: None,
     };

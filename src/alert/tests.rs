@@ -77,6 +77,7 @@ fn observation(seen: &Seen, at: DateTime<Utc>) -> Observation {
         http_status: Some(200),
         key_id: key_id.map(str::to_owned),
         clock_skew: Some(TimeDelta::minutes(skew)),
+        rest: None,
         result,
         listing: None,
     }

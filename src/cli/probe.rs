@@ -269,6 +269,7 @@ fn not_tried(failure: Failure, at: DateTime<Utc>) -> Observation {
         http_status: None,
         key_id: None,
         clock_skew: None,
+        rest: None,
         result: Err(failure),
         listing: None,
     }

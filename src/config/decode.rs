@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::check;
+use super::flavor::{self, Flavor, Verdict};
 use super::keys::{GLOBAL, ROOT};
 use super::kinds::kind;
 use super::policies::{policy, policy_default, steps};
@@ -37,6 +38,7 @@ struct Inherited {
 #[derive(Clone, Copy)]
 struct Around<'a> {
     platform: &'a Arc<str>,
+    flavor: Flavor,
     urls: &'a [String],
     inherited: &'a Inherited,
     receivers: &'a BTreeMap<Arc<str>, Arc<Receiver>>,
@@ -151,15 +153,17 @@ fn platform(
     if !own.is_empty() {
         inherited.receivers = own;
     }
-    reader.choice(fields, "flavor");
+    let flavor = flavor::flavor(reader, fields);
     let urls = platform_urls(reader, fields);
+    let urls = flavor::urls(reader, fields, flavor, urls);
     let tls = check::tls(reader, fields);
     let proxy_url = proxy(reader, fields);
     let max_concurrent_probes = reader.number(fields, "max_concurrent_probes");
     let http_headers = check::headers(reader, fields);
     let mut names = BTreeSet::new();
     let mut credentials: Vec<Arc<Credential>> = Vec::new();
-    let known = Around { platform: &known_name, urls: &urls, inherited: &inherited, receivers };
+    let known =
+        Around { platform: &known_name, flavor, urls: &urls, inherited: &inherited, receivers };
     for fields in reader.many(fields, "credentials").unwrap_or_default() {
         credentials.extend(credential(reader, &fields, known, &mut names).map(Arc::new));
     }
@@ -172,6 +176,7 @@ fn platform(
     }
     Some(Platform {
         name: name?,
+        flavor,
         urls,
         tls,
         proxy_url,
@@ -190,7 +195,11 @@ fn credential(
     names: &mut BTreeSet<Arc<str>>,
 ) -> Option<Credential> {
     let name = name(reader, fields, "credential", names);
-    let kind = kind(reader, fields, known.urls);
+    let not_hosted = ["login", "bearer_token_file", "bearer_token_env"];
+    let kind = match flavor::refuse(reader, fields, known.flavor, &not_hosted) {
+        Verdict::Possible => kind(reader, fields, known.urls),
+        Verdict::Refused => None,
+    };
     watched(reader, fields, known, name, kind)
 }
 

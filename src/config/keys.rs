@@ -8,6 +8,7 @@ mod watched;
 
 pub(super) use self::inventory::INVENTORY;
 use self::watched::{CERTIFICATES, LICENSE};
+use super::Flavor;
 
 /// The keys of one map.
 #[derive(Debug)]
@@ -161,12 +162,17 @@ static PLATFORM: Table = Table {
             Kind::Text,
             "Its name: unique, at most 128 bytes, no slash. The label `platform`.",
         ),
-        Field::required(
+        Field::new(
             "urls",
             Kind::Texts,
-            "Base URLs of its coordinators, like `https://ece-1.example.org:12443`; tried in order.",
+            "Base URLs of its coordinators, like `https://ece-1.example.org:12443`; tried in order. Only Elastic Cloud Hosted has a default.",
         ),
-        Field::or("flavor", Kind::Choice(&["ece"]), "ece", "What kind of platform it is."),
+        Field::or(
+            "flavor",
+            Kind::Choice(Flavor::LABELS),
+            "ece",
+            "What kind of platform it is: `ece` (Elastic Cloud Enterprise) or `ech` (Elastic Cloud Hosted).",
+        ),
         Field::or("allow_http", Kind::Flag, "false", ALLOW_HTTP_DOC),
         Field::new("tls_config", Kind::One(&TLS), "How the platform's certificate is checked."),
         Field::new(

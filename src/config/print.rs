@@ -128,6 +128,7 @@ impl Page {
 
 fn platform(page: &mut Page, it: &Platform) {
     page.text("name", &it.name);
+    page.line("flavor", it.flavor.label());
     page.texts("urls", &it.urls);
     if it.urls.iter().any(|url| url.starts_with("http:")) {
         page.line("allow_http", true);

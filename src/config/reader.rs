@@ -138,10 +138,15 @@ impl Reader {
         }
         let fields = Fields { place: item.place, path: item.path.clone(), table, entries };
         for field in table.fields.iter().filter(|it| it.required && !fields.has(it.key)) {
-            let message = format!("`{}` is missing", field.key);
-            self.problems.add(item.place, &item.path, message, example(field));
+            self.missing(&fields, field.key);
         }
         Some(fields)
+    }
+
+    /// Notes that a key is missing.
+    pub(super) fn missing(&mut self, fields: &Fields<'_>, key: &str) {
+        let hint = fields.table.field(key).map_or_else(String::new, example);
+        self.problems.add(fields.place, &fields.path, format!("`{key}` is missing"), hint);
     }
 
     /// The map under a key that is a map in the table; `None` when it was not written.

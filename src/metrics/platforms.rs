@@ -16,7 +16,11 @@ use crate::observation::Reading;
 use crate::status::{CredentialStatus, Snapshot};
 
 /// Writes the families about platforms.
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+pub(super) fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    snapshot: &Snapshot,
+    now: DateTime<Utc>,
+) -> fmt::Result {
     let rows = &snapshot.platforms;
     let mut family = family::info(
         encoder,
@@ -67,6 +71,17 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -
                 .encode_family(&[("platform", row.name.as_ref())])?
                 .encode_gauge(&Value::Real(skew))?;
         }
+    }
+
+    let mut family = family::gauge(
+        encoder,
+        "ece_platform_rate_limited",
+        None,
+        "1 while the probes of the platform wait because it answered that there are too many requests, 0 otherwise",
+    )?;
+    for row in rows {
+        let value = Value::flag(row.rests_until.is_some_and(|until| now < until));
+        family.encode_family(&[("platform", row.name.as_ref())])?.encode_gauge(&value)?;
     }
 
     for (kind, name, help) in [

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::oneshot;
 
+use super::rest::Rest;
 use crate::alert::{AlertName, Firing, PlatformState, State};
 use crate::config::{Credential, FollowUp, Platform};
 use crate::observation::{FailureReason, Observation};
@@ -154,6 +155,7 @@ pub(super) struct PlatformSlot {
     /// The probes that wait for their turn.
     pub(super) waiting: VecDeque<usize>,
     pub(super) in_flight: usize,
+    pub(super) rest: Rest,
     failures: BTreeMap<FailureReason, u64>,
 }
 
@@ -165,6 +167,7 @@ impl PlatformSlot {
             state,
             waiting: VecDeque::new(),
             in_flight: 0,
+            rest: Rest::default(),
             failures: BTreeMap::new(),
         }
     }
@@ -176,7 +179,7 @@ impl PlatformSlot {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a clock skew of 2^53 ms does not occur")]
-    pub(super) fn status(&self) -> PlatformStatus {
+    pub(super) fn status(&self, now: DateTime<Utc>) -> PlatformStatus {
         PlatformStatus {
             name: self.platform.name.clone(),
             urls: self.platform.urls.clone(),
@@ -186,6 +189,7 @@ impl PlatformSlot {
                 .clock_skew
                 .map(|it| it.num_milliseconds() as f64 / 1000.0),
             failures: self.failures.clone(),
+            rests_until: self.rest.until(now),
             alerts: shown(self.state.firing()),
         }
     }

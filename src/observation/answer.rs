@@ -55,6 +55,8 @@ pub struct Answer<'a> {
 pub enum Sent {
     /// An API key.
     Key,
+    /// An API key of Elastic Cloud Hosted.
+    HostedKey,
     /// A bearer token.
     Token,
     /// A user name and a password.
@@ -64,16 +66,53 @@ pub enum Sent {
 impl Sent {
     fn noun(self) -> &'static str {
         match self {
-            Self::Key => "key",
+            Self::Key | Self::HostedKey => "key",
             Self::Token => "token",
             Self::Password => "password",
+        }
+    }
+
+    /// Who was asked.
+    fn server(self) -> &'static str {
+        match self {
+            Self::Key | Self::Token | Self::Password => "ECE",
+            Self::HostedKey => "Elastic Cloud",
+        }
+    }
+
+    /// Who may read what was asked for; goes on after `Give`.
+    fn grant(self) -> String {
+        match self {
+            Self::Key | Self::Token | Self::Password => format!(
+                "the {}'s owner a role that may read, such as ece_platform_viewer",
+                self.noun()
+            ),
+            Self::HostedKey => {
+                "the key a role that may see the organization's keys or its deployments".to_owned()
+            }
+        }
+    }
+
+    /// Where to find out more about an answer.
+    fn logs(self) -> &'static str {
+        match self {
+            Self::Key | Self::Token | Self::Password => "the logs of ECE",
+            Self::HostedKey => "https://status.elastic.co",
+        }
+    }
+
+    /// Where the API is by default.
+    fn address(self) -> &'static str {
+        match self {
+            Self::Key | Self::Token | Self::Password => "https://HOST:12443 without a path",
+            Self::HostedKey => "https://api.elastic-cloud.com",
         }
     }
 
     /// Why it may be refused; goes on after `it`.
     fn cause(self) -> &'static str {
         match self {
-            Self::Key => "has expired, was deleted or is mistyped",
+            Self::Key | Self::HostedKey => "has expired, was deleted or is mistyped",
             Self::Token => "has expired, its session was ended, or it is mistyped",
             Self::Password => {
                 "has expired, was changed or is mistyped, or the account is locked or disabled"
@@ -83,7 +122,7 @@ impl Sent {
 
     fn remedy(self) -> &'static str {
         match self {
-            Self::Key => "create a new key",
+            Self::Key | Self::HostedKey => "create a new key",
             Self::Token => "log in anew for another token",
             Self::Password => "set a new one",
         }
@@ -292,12 +331,12 @@ fn explain(
     error: &ServerError,
 ) -> String {
     let (status, noun) = (answer.status, sent.noun());
-    let (cause, remedy) = (sent.cause(), sent.remedy());
+    let (cause, remedy, server) = (sent.cause(), sent.remedy(), sent.server());
     let details = details(status, error);
     match reason {
         FailureReason::Redirect => format!(
             "The URL redirects ({details}), and the {noun} is never sent on to another address. Configure the address \
-             that ECE itself answers at, and check whether a login proxy stands before it."
+             that {server} itself answers at, and check whether a login proxy stands before it."
         ),
         FailureReason::Unauthorized if error.has(NO_USER) => format!(
             "ECE no longer has the user that the {noun} belongs to ({details}). Make a new one for a user that exists, and \
@@ -305,21 +344,21 @@ fn explain(
         ),
         FailureReason::Unauthorized if is_ece || !error.codes.is_empty() => {
             format!(
-                "ECE does not accept the {noun} ({details}). It {cause}: {remedy}, and put it where this exporter and its \
+                "{server} does not accept the {noun} ({details}). It {cause}: {remedy}, and put it where this exporter and its \
                  users read it."
             )
         }
         FailureReason::Unauthorized => format!(
-            "The {noun} was not accepted ({details}), but the answer is not in ECE's form. Check that no proxy asks for a \
+            "The {noun} was not accepted ({details}), but the answer is not in {server}'s form. Check that no proxy asks for a \
              login of its own; otherwise {remedy}, and put it where this exporter and its users read it."
         ),
         FailureReason::Forbidden => format!(
-            "ECE knows the {noun} but refuses the request ({details}). Give the {noun}'s owner a role that may read, such as \
-             ece_platform_viewer."
+            "{server} knows the {noun} but refuses the request ({details}). Give {}.",
+            sent.grant()
         ),
         FailureReason::NotFound => format!(
-            "There is no such endpoint ({details}). Check that the URL is that of ECE's API, by default \
-             https://HOST:12443 without a path."
+            "There is no such endpoint ({details}). Check that the URL is that of {server}'s API, by default {}.",
+            sent.address()
         ),
         FailureReason::RateLimited => {
             format!(
@@ -327,19 +366,20 @@ fn explain(
             )
         }
         FailureReason::ServerError if error.is_of_authentication_cluster() => format!(
-            "ECE cannot check any key, because its authentication cluster is in trouble ({details}). The {noun} may be \
+            "{server} cannot check any key, because its authentication cluster is in trouble ({details}). The {noun} may be \
              fine; look after the platform."
         ),
         FailureReason::ServerError => format!(
-            "ECE, or a proxy before it, is in trouble ({details}). The {noun} may be fine; look after the platform."
+            "{server}, or a proxy before it, is in trouble ({details}). The {noun} may be fine; look after the platform."
         ),
         _ if is_ece => format!(
-            "ECE gave an answer that this exporter does not expect ({details}). Try the same request by hand, and look \
-             into the logs of ECE."
+            "{server} gave an answer that this exporter does not expect ({details}). Try the same request by hand, and \
+             look into {}.",
+            sent.logs()
         ),
         _ => format!(
-            "A proxy or login page answered, not ECE ({details}, {}). Check the URL and what stands between this \
-             machine and ECE.",
+            "A proxy or login page answered, not {server} ({details}, {}). Check the URL and what stands between this \
+             machine and {server}.",
             body_kind(answer)
         ),
     }

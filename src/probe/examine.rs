@@ -16,7 +16,7 @@ use super::page::EXPIRATION;
 use super::reader::SecretReader;
 use super::{CONNECT_MAX, Prober, parse_proxy};
 use crate::config::{Secret, SecretSource};
-use crate::observation::answer::{Meaning, Sent};
+use crate::observation::answer::Meaning;
 use crate::observation::header::{self, Expiration};
 use crate::observation::{Failure, FailureReason, Reading};
 
@@ -31,7 +31,7 @@ pub struct Endpoint {
     pub is_tls: bool,
 }
 
-/// An answer to `GET /api/v1/user`, and what a probe makes of it.
+/// An answer to what a probe asks first (of ECE `GET /api/v1/user`), and what a probe makes of it.
 #[derive(Debug)]
 pub struct Exchange {
     /// The status code.
@@ -145,16 +145,16 @@ impl Prober {
         let key = self.keys.read_key(source, self.timeout).await?;
         let looked = timeout(self.timeout, async {
             let asked = now();
-            let page = self.get(coordinator, &coordinator.user, &key, now).await?;
+            let (_, page) = self.first_page(coordinator, &key, now).await?;
             let took = (now() - asked).to_std().unwrap_or_default();
-            let meaning = page.meaning(Sent::Key, now());
+            let meaning = self.meaning(&page, now());
             let ask = match &meaning {
                 Meaning::NotReported => true,
                 Meaning::Failed(failure) => failure.reason == FailureReason::HeaderInvalid,
                 Meaning::Told(_) => false,
             };
             let listed =
-                if ask { Some(self.ask_list(coordinator, &key, now).await.1) } else { None };
+                if ask { Some(self.ask_list(coordinator, &key, now).await.result) } else { None };
             let raw: Vec<&[u8]> =
                 page.headers.get_all(&EXPIRATION).iter().map(HeaderValue::as_bytes).collect();
             let expiration = header::read(&raw, Some(page.date().unwrap_or_else(now)));

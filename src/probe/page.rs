@@ -2,13 +2,16 @@
 //!
 //! What it means is decided by `observation`.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::RequestBuilder;
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
 use super::transport::Transport;
 use super::{clip, failure};
 use crate::observation::answer::{self, Answer, Meaning, Sent};
+use crate::observation::rest::{self, Limits};
 use crate::observation::{Failure, FailureReason};
 
 /// The most that is read of one answer. ECE's own are below 2 KiB; a list of keys has 300 bytes a key.
@@ -17,6 +20,11 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// The header that tells when the key expires.
 pub(super) const EXPIRATION: HeaderName = HeaderName::from_static("x-elastic-api-key-expiration");
 const ERROR_CODES: HeaderName = HeaderName::from_static("x-cloud-error-codes");
+const LIMIT_INTERVAL: HeaderName = HeaderName::from_static("x-ratelimit-interval");
+const LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+
+/// How much is read of an answer of which only the beginning matters: any error fits.
+const BEGINNING_BYTES_MAX: usize = 16 * 1024;
 
 /// One answer, read to its end.
 pub(super) struct Page {
@@ -24,6 +32,8 @@ pub(super) struct Page {
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
     pub(super) clock_skew: Option<TimeDelta>,
+    /// How long the platform asks to be left alone.
+    pub(super) rest: Option<Duration>,
 }
 
 /// An answer whose body is still to come.
@@ -31,6 +41,7 @@ pub(super) struct Arriving<'a> {
     transport: &'a Transport,
     response: reqwest::Response,
     clock_skew: Option<TimeDelta>,
+    rest: Option<Duration>,
 }
 
 impl<'a> Arriving<'a> {
@@ -42,9 +53,18 @@ impl<'a> Arriving<'a> {
     ) -> Result<Self, Failure> {
         let sent = now();
         let response = request.send().await.map_err(|error| transport.failure(&error))?;
-        let middle = sent + (now() - sent) / 2;
-        let clock_skew = date(response.headers()).map(|date| middle - date);
-        Ok(Self { transport, response, clock_skew })
+        let answered = now();
+        let headers = response.headers();
+        let given = date(headers);
+        let limits = Limits {
+            status: response.status().as_u16(),
+            retry_after: text(headers, &RETRY_AFTER),
+            interval: text(headers, &LIMIT_INTERVAL),
+            remaining: text(headers, &LIMIT_REMAINING),
+        };
+        let rest = rest::asked_for(&limits, given.unwrap_or(answered));
+        let clock_skew = given.map(|given| sent + (answered - sent) / 2 - given);
+        Ok(Self { transport, response, clock_skew, rest })
     }
 
     /// Whether it is 200 and no page.
@@ -88,6 +108,22 @@ impl<'a> Arriving<'a> {
         Ok(self.head(body))
     }
 
+    /// The whole of an answer whose status and headers tell everything and whose body may be large: of a JSON object that
+    /// is longer than 16 KiB the rest is not read, and an empty one stands for it.
+    pub(super) async fn beginning(mut self) -> Result<Page, Failure> {
+        let mut body = Vec::new();
+        while let Some(piece) = self.piece().await? {
+            body.extend_from_slice(piece.as_ref());
+            if BEGINNING_BYTES_MAX < body.len() {
+                if body.trim_ascii_start().starts_with(b"{") {
+                    body = b"{}".to_vec();
+                }
+                break;
+            }
+        }
+        Ok(self.head(body))
+    }
+
     /// The answer with this body instead of what is left of its own.
     pub(super) fn head(mut self, body: Vec<u8>) -> Page {
         Page {
@@ -95,6 +131,7 @@ impl<'a> Arriving<'a> {
             headers: std::mem::take(self.response.headers_mut()),
             body,
             clock_skew: self.clock_skew,
+            rest: self.rest,
         }
     }
 }

@@ -139,7 +139,14 @@ impl Prober {
             (None, Some(one)) => Err(one),
             (earliest, None) => Ok(Reading::ExpiresAt(earliest.expect("`new` requires a URL"))),
         };
-        Sight { http_status: None, key_id: None, clock_skew: None, result, listing: None }
+        Sight {
+            http_status: None,
+            key_id: None,
+            clock_skew: None,
+            rest: None,
+            result,
+            listing: None,
+        }
     }
 
     /// Reads the key and asks the coordinators in turn.

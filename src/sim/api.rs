@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 
 use super::ece::{Coordinator, HeaderPath};
 use super::listener::Reset;
-use super::sessions;
 use super::world::{ErrorBody, Expires, Fault, HeaderMode, Role, SimKey, Works, World};
+use super::{hosted, sessions};
 
 /// The most that is read of a request; a login has some 100 bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -115,6 +115,9 @@ fn of_session(
     body: &[u8],
 ) -> Option<Decided> {
     let mut world = coordinator.world();
+    if world.hosted.is_some() {
+        return None;
+    }
     let now = now(coordinator, &world);
     let (status, body) = sessions::answer(&mut world, now, call, authorization, body)?;
     Some(Decided::Answer(json_response(head(now), status, &body)))
@@ -125,37 +128,39 @@ fn decide(
     (method, path): (&Method, &str),
     authorization: Option<&str>,
 ) -> Decided {
-    let world = coordinator.world();
+    let mut world = coordinator.world();
     let now = now(coordinator, &world);
-    let key = authorization
-        .and_then(|it| it.strip_prefix("ApiKey "))
-        .and_then(|it| world.by_encoded(it.trim()));
+    let sent = authorization.and_then(|it| it.strip_prefix("ApiKey ")).map(str::trim);
+    let user = sent.and_then(|it| world.by_encoded(it)).map_or(String::new(), |it| it.user.clone());
+    let allowance = world.hosted.map(|it| world.windows.spend(it, &user, now));
+    let key = sent.and_then(|it| world.by_encoded(it));
     let fault = match (&world.fault, key) {
         (Fault::None, Some(key)) => &key.fault,
         (fault, _) => fault,
     };
-    let head = || head(now);
+    let head = || allowance.map_or_else(|| head(now), |it| it.told(head(now)));
+    if let Some(allowance) = allowance.filter(|it| it.remaining.is_none()) {
+        let head = head().status(StatusCode::TOO_MANY_REQUESTS);
+        let head = head.header(RETRY_AFTER, allowance.retry_after(now));
+        return Decided::Answer(built(head, Body::empty()));
+    }
     let good = || call(&world, now, method, path, authorization, key);
     let response = match fault {
         Fault::None | Fault::Forbidden => {
             let (status, body) = match (fault, key.map(|key| key.works_at(now))) {
-                (Fault::Forbidden, Some(Works::Yes)) => (StatusCode::FORBIDDEN, error(FORBIDDEN)),
+                (Fault::Forbidden, Some(Works::Yes)) => {
+                    (StatusCode::FORBIDDEN, error(forbidden(&world)))
+                }
                 _ => good(),
             };
-            let response = expiration(head(), coordinator.header_path, key, status);
+            let path = match &world.hosted {
+                Some(hosted) if !status.is_success() => hosted.refusals,
+                _ => coordinator.header_path,
+            };
+            let response = expiration(head(), path, key, status);
             json_response(response, status, &body)
         }
-        Fault::Status(status, body) => {
-            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            match body {
-                ErrorBody::Empty => built(head().status(status), Body::empty()),
-                ErrorBody::Code(code, message) => {
-                    json_response(head(), status, &error((code, message)))
-                }
-                ErrorBody::Html => html(head(), status, HTML_BAD_GATEWAY),
-                ErrorBody::Plain(text) => built(head().status(status), Body::from(text.clone())),
-            }
-        }
+        Fault::Status(status, body) => failing(head(), *status, body),
         Fault::AuthClusterDown => {
             json_response(head(), StatusCode::BAD_GATEWAY, &error(AUTH_CLUSTER_ERROR))
         }
@@ -183,6 +188,20 @@ fn decide(
         }
     };
     Decided::Answer(response)
+}
+
+fn failing(head: Builder, status: u16, body: &ErrorBody) -> Response<Body> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match body {
+        ErrorBody::Empty => built(head.status(status), Body::empty()),
+        ErrorBody::Code(code, message) => json_response(head, status, &error((code, message))),
+        ErrorBody::Html => html(head, status, HTML_BAD_GATEWAY),
+        ErrorBody::Plain(text) => built(head.status(status), Body::from(text.clone())),
+    }
+}
+
+fn forbidden(world: &World) -> (&'static str, &'static str) {
+    if world.hosted.is_some() { hosted::DENIED } else { FORBIDDEN }
 }
 
 /// A body that arrives whole but slowly, or breaks off, or is far too large.
@@ -226,6 +245,9 @@ fn call(
         return (StatusCode::METHOD_NOT_ALLOWED, error(NOT_ALLOWED));
     }
     let path = path.strip_prefix("/api/v1").unwrap_or("");
+    if let Some(hosted) = world.hosted {
+        return hosted::call(world, hosted, path, key);
+    }
     let path = path.strip_prefix("/regions/ece-region").unwrap_or(path);
     match path {
         "/user" => (StatusCode::OK, user(key)),
@@ -294,7 +316,7 @@ fn user(key: &SimKey) -> Value {
     })
 }
 
-fn keys<'a>(keys: impl Iterator<Item = &'a SimKey>) -> Value {
+pub(super) fn keys<'a>(keys: impl Iterator<Item = &'a SimKey>) -> Value {
     json!({"keys": keys.map(described).collect::<Vec<_>>()})
 }
 

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, Days, SecondsFormat, TimeDelta, Utc};
 
-use super::Sessions;
+use super::{Hosted, Sessions, hosted};
 
 /// How long a key lives that ECE makes without being told: three months.
 const KEY_DAYS: u64 = 90;
@@ -17,6 +17,9 @@ const KEY_DAYS: u64 = 90;
 pub struct World {
     keys: Vec<SimKey>,
     by_encoded: HashMap<String, usize>,
+    /// Makes it Elastic Cloud Hosted; set it before keys are added, which then are of its form.
+    pub hosted: Option<Hosted>,
+    pub(super) windows: hosted::Windows,
     /// Users with passwords, and their sessions.
     pub sessions: Sessions,
     /// What goes wrong for everybody.
@@ -244,7 +247,7 @@ pub(super) enum Works {
 impl World {
     /// Adds a key and returns its encoded form, the secret of the credential.
     pub fn add_key(&mut self, key: SimKey) -> String {
-        let encoded = key.encoded();
+        let encoded = if self.hosted.is_some() { hosted::encoded(&key) } else { key.encoded() };
         self.by_encoded.insert(encoded.clone(), self.keys.len());
         self.keys.push(key);
         encoded

@@ -435,6 +435,7 @@ fn the_printed_configuration_holds_what_is_inherited() {
           probe_timeout: 10s
         platforms:
           - name: "prod"
+            flavor: ece
             urls: ["https://ece.example.org:12443"]
             max_concurrent_probes: 16
             steps:

@@ -18,10 +18,14 @@ use crate::promql;
 use crate::world::run;
 
 /// Metrics of the program that no dashboard shows, with the reason.
-const USED_ELSEWHERE: [(&str, &str); 2] = [
+const USED_ELSEWHERE: [(&str, &str); 3] = [
     (
         "ece_credential_expiry_days",
         "for people without PromQL; dashboards compute from the timestamp, which is right between scrapes",
+    ),
+    (
+        "ece_platform_rate_limited",
+        "a rest is over within 15 minutes; dashboards show the reason rate_limited of the probes that led to it",
     ),
     ("ece_expiry_exporter_external_url_info", "for the links of the rules to the runbooks"),
 ];

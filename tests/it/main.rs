@@ -11,6 +11,7 @@ mod dashboards;
 mod demo;
 mod doctor;
 mod docs;
+mod ech;
 mod flow;
 mod inventory;
 mod keys;

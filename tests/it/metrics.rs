@@ -109,6 +109,7 @@ pub fn platform(name: &str, credentials: usize) -> PlatformStatus {
         credentials,
         clock_skew_seconds: Some(0.4),
         failures: BTreeMap::from([(FailureReason::Unauthorized, 1)]),
+        rests_until: None,
         alerts: Vec::new(),
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::config::{
-    Credential, CredentialId, CredentialKind, Platform, Policy, Repeat, SecretSource, Severity,
-    Step, TlsConfig,
+    Credential, CredentialId, CredentialKind, Flavor, Platform, Policy, Repeat, SecretSource,
+    Severity, Step, TlsConfig,
 };
 use ece_expiry_exporter::observation::{Failure, FailureReason, Observation, Reading};
 use ece_expiry_exporter::probe::Prober;
@@ -41,6 +41,7 @@ fn policy() -> Arc<Policy> {
 /// A platform with these coordinators.
 pub fn platform(urls: &[String]) -> Platform {
     Platform {
+        flavor: Flavor::Ece,
         name: "prod".into(),
         urls: urls.to_vec(),
         tls: TlsConfig::default(),

@@ -115,6 +115,11 @@ const PARTS: [Part; 5] = [
                 "abs(ece_platform_clock_skew_seconds) > 60",
             ),
             (
+                "ece_platform_rate_limited",
+                PLATFORM,
+                "max_over_time(ece_platform_rate_limited[1h]) == 1",
+            ),
+            (
                 "ece_platform_certificate_expiry_timestamp_seconds",
                 "once a watched certificate of the platform is known",
                 "(ece_platform_certificate_expiry_timestamp_seconds - time()) / 86400 < 30",

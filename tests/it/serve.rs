@@ -287,7 +287,6 @@ async fn a_hostile_answer_has_its_reason_and_the_last_known_expiry_stays() {
         (Fault::Truncate, "protocol"),
         (Fault::TenMegabytes, "protocol"),
         (Fault::Redirect(elsewhere), "redirect"),
-        (Fault::RateLimited(60), "rate_limited"),
         (Fault::Forbidden, "forbidden"),
         (Fault::AuthClusterDown, "server_error"),
     ] {
@@ -299,6 +298,11 @@ async fn a_hostile_answer_has_its_reason_and_the_last_known_expiry_stays() {
     check("a garbage header", "header_invalid").await;
     world.ece.revoke("a").unwrap();
     check("a revoked key", "unauthorized").await;
+    world.ece.set_fault(On::Everyone, Fault::RateLimited(600)).unwrap();
+    check("too many requests", "rate_limited").await;
+    let before = world.ece.requests().total;
+    check("a probe asked for in a rest", "rate_limited").await;
+    assert_eq!(world.ece.requests().total, before, "the rest is kept to");
     assert!(world.sink.hooks().iter().all(|it| it.path.contains("/hook/")), "nobody was followed");
 }
 

@@ -25,7 +25,7 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 /// A client that follows nothing and trusts `ca`, or nobody.
-fn client(ca: Option<&str>) -> reqwest::Client {
+pub fn client(ca: Option<&str>) -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let roots = ca.map(|ca| reqwest::Certificate::from_pem(ca.as_bytes()).unwrap());
     reqwest::Client::builder()

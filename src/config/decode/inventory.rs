@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::keys::INVENTORY;
 use super::super::reader::{Fields, Reader};
 use super::super::{
-    Credential, CredentialKind, Filter, Inventory, InventoryScope, Pattern, Policy, Repeat,
+    Credential, CredentialKind, Filter, Flavor, Inventory, InventoryScope, Pattern, Policy, Repeat,
     Severity,
 };
 use super::watched::borrowed_key;
@@ -22,6 +22,12 @@ pub(super) fn inventory(
 ) -> Option<Credential> {
     let fields = reader.one(platform, "inventory")?;
     let inventory = read(reader, &fields, credentials, &known.inherited.policy);
+    if let (Flavor::Ech, Some("all"), Some(item)) =
+        (known.flavor, reader.choice(&fields, "scope"), fields.get("scope"))
+    {
+        let message = "does not exist with `flavor: ech`: the list of an owner of the organization holds all keys";
+        reader.problem(&item, message.to_owned(), "use `scope: own`");
+    }
     // A list is long and changes slowly: it has a schedule of its own, not that of the probes above.
     let schedule_text = INVENTORY.default_of("schedule").to_owned();
     let schedule = Schedule::parse(&schedule_text, &known.inherited.zone).ok();

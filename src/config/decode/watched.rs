@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::super::flavor::{self, Verdict};
 use super::super::problems::{nearest, show};
 use super::super::reader::{Fields, Item, Reader};
 use super::super::{BorrowedKey, Certificate, Credential, CredentialKind, TlsService};
@@ -18,7 +19,10 @@ pub(super) fn beside_credentials(
     credentials: &mut Vec<Arc<Credential>>,
 ) {
     let mut found = Vec::new();
-    if let (Some(item), Some(fields)) = (platform.get("license"), reader.one(platform, "license")) {
+    let has_license = flavor::refuse(reader, platform, known.flavor, &["license"]);
+    if let (Verdict::Possible, Some(item), Some(fields)) =
+        (has_license, platform.get("license"), reader.one(platform, "license"))
+    {
         let key = borrowed_key(reader, &fields, credentials);
         let kind = key.map(CredentialKind::License);
         found.extend(named(reader, &item, &fields, known, "license", kind));
@@ -26,7 +30,7 @@ pub(super) fn beside_credentials(
     if let (Some(item), Some(fields)) =
         (platform.get("certificates"), reader.one(platform, "certificates"))
     {
-        for (name, kind) in certificates(reader, &item, &fields, known.urls, credentials) {
+        for (name, kind) in certificates(reader, &item, &fields, known, credentials) {
             let kind = Some(CredentialKind::Certificate(kind));
             found.extend(named(reader, &item, &fields, known, &name, kind));
         }
@@ -65,17 +69,22 @@ fn certificates(
     reader: &mut Reader,
     item: &Item<'_>,
     fields: &Fields<'_>,
-    urls: &[String],
+    known: Around<'_>,
     credentials: &[Arc<Credential>],
 ) -> Vec<(String, Certificate)> {
     let mut found = Vec::new();
+    let keys = ["services", "credential"];
+    let has_services = flavor::refuse(reader, fields, known.flavor, &keys);
     if reader.flag(fields, "endpoint") {
-        if let Some(url) = urls.iter().find(|it| it.starts_with("http:")) {
+        if let Some(url) = known.urls.iter().find(|it| it.starts_with("http:")) {
             let message = format!("{} has no certificate: it is not https://", show(url));
             let item = fields.get("endpoint").unwrap_or_else(|| item.clone());
             reader.problem(&item, message, "remove `endpoint`, or use https:// in `urls`");
         }
         found.push(("certificate-endpoint".to_owned(), Certificate::Endpoint));
+    }
+    if has_services == Verdict::Refused {
+        return found;
     }
     let services = services(reader, fields);
     if fields.has("services") || fields.has("credential") {
