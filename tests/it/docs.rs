@@ -8,7 +8,7 @@ use std::process::Command;
 use ece_expiry_exporter::alert::AlertName;
 use ece_expiry_exporter::observation::FailureReason;
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -18,6 +18,7 @@ const PAGES: [&str; 10] = [
     "docs/alerting.md",
     "docs/metrics.md",
     "docs/operations.md",
+    "docs/watching.md",
     "docs/webhooks.md",
 ];
 
@@ -71,16 +72,21 @@ fn the_configurations_of_the_manual_are_valid() {
     let options = blocks.iter().find(|it| it.starts_with("global:")).unwrap();
     let platforms = whole.split("route:").next().unwrap();
     let webhook = yaml_blocks("docs/webhooks.md").remove(0);
-    for text in [
+    let mut texts = vec![
         whole.clone(),
         format!("{options}{platforms}route: {{receiver: automation}}\n"),
         format!("{webhook}{platforms}route: {{receiver: automation}}\n"),
-    ] {
+    ];
+    let watched = yaml_blocks("docs/watching.md");
+    assert!(3 < watched.len(), "docs/watching.md has an example of each");
+    texts.extend(watched);
+    for text in texts {
         let folder = tempfile::tempdir().unwrap();
         let secrets = folder.path().join("secrets");
         fs::create_dir(&secrets).unwrap();
         for (name, secret) in [
             ("terraform", "key"),
+            ("essu-terraform", "essu_a2V5"),
             ("smtp", "password"),
             ("hook-url", "https://hook.example.org/x"),
             ("whsec", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
