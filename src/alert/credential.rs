@@ -259,13 +259,13 @@ fn count(next: &mut State, blame: Option<Blame>, observation: &Observation) {
     }
 }
 
-/// How soon to ask again. Who says that there are too many requests is not asked sooner.
+/// How soon to ask again. What the platform asks for (429) comes on top, and is the monitor's.
 fn again(next: &State, candidate: Candidate, observation: &Observation) -> Option<Duration> {
     let reason = observation.result.as_ref().err().map(|it| it.reason);
     if candidate == Candidate::New || next.rejections == 1 || next.refusals == 1 {
         return Some(CONFIRM_AFTER);
     }
-    match reason.filter(|it| *it != FailureReason::RateLimited)?.blame() {
+    match reason?.blame() {
         Blame::Platform | Blame::Credential => Some(RETRY_AFTER),
         Blame::Rejected | Blame::Forbidden => None,
     }

@@ -359,7 +359,11 @@ fn who_answers_429_is_not_asked_sooner() {
         watched.state = decision.next;
         decision.again.map(|it| it.as_secs())
     };
-    assert_eq!(again(&fails(FailureReason::RateLimited), 0), None);
+    assert_eq!(
+        again(&fails(FailureReason::RateLimited), 0),
+        Some(300),
+        "after the rest it asked for"
+    );
     assert_eq!(again(&fails(FailureReason::Timeout), 60), Some(300));
     assert_eq!(again(&Seen::Dated(60 * DAY, "k1"), 120), None);
     // A later expiry is confirmed soon, and only once.

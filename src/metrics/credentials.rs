@@ -90,7 +90,7 @@ fn expiry(encoder: &mut DescriptorEncoder<'_>, rows: &Rows, now: DateTime<Utc>) 
         encoder,
         rows,
         ("ece_credential_expiry_known", None),
-        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown. Absent for a login and for an inventory, which have none",
+        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown. Absent for a login and an inventory, which have no expiry",
         |row| has_expiry(row).then(|| Value::flag(row.reading.is_some())),
     )?;
     gauges(

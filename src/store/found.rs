@@ -195,7 +195,10 @@ pub(super) fn forget_others(
         }
         for key in texts("SELECT key FROM found WHERE list = ?1", &[&list])? {
             for owed in ledger::ends(transaction, &key, now)? {
-                ledger::owe(transaction, &owed, now)?;
+                // A finding happened once; only what lasts ends.
+                if owed.thread.ends_with(" lifetime") {
+                    ledger::owe(transaction, &owed, now)?;
+                }
             }
         }
         transaction.execute("DELETE FROM found WHERE list = ?1", [&list])?;

@@ -178,7 +178,10 @@ fn each_command_lists_its_own_flags_and_no_others() {
     for command in ["check-config", "notify-test"] {
         assert_eq!(flags(&[command, "--help"]), ["--config.file"], "{command}");
     }
-    assert_eq!(flags(&["probe", "--help"]), ["--output", "--config.file"]);
+    assert_eq!(
+        flags(&["probe", "--help"]),
+        ["--output", "--force", "--storage.path", "--config.file"]
+    );
     assert_eq!(flags(&["doctor", "--help"]), ["--capture", "--config.file"]);
     let of_serve = flags(&["serve", "--help"]);
     assert_eq!(of_serve, flags(&["--help"]), "without a command it serves");

@@ -22,9 +22,8 @@ pub(super) fn inventory(
 ) -> Option<Credential> {
     let fields = reader.one(platform, "inventory")?;
     let inventory = read(reader, &fields, credentials, &known.inherited.policy);
-    if let (Flavor::Ech, Some("all"), Some(item)) =
-        (known.flavor, reader.choice(&fields, "scope"), fields.get("scope"))
-    {
+    let wants_all = inventory.as_ref().is_some_and(|it| it.scope == InventoryScope::All);
+    if let (Flavor::Ech, true, Some(item)) = (known.flavor, wants_all, fields.get("scope")) {
         let message = "does not exist with `flavor: ech`: the list of an owner of the organization holds all keys";
         reader.problem(&item, message.to_owned(), "use `scope: own`");
     }
