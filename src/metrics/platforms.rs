@@ -13,7 +13,7 @@ use crate::alert::AlertName;
 use crate::config::CredentialKind;
 use crate::observation::FailureReason;
 use crate::observation::Reading;
-use crate::status::{CredentialStatus, Snapshot};
+use crate::status::{CredentialStatus, PlatformStatus, Snapshot};
 
 /// Writes the families about platforms.
 pub(super) fn encode(
@@ -46,44 +46,52 @@ pub(super) fn encode(
         }
     }
 
-    let mut family = family::gauge(
+    gauges(
         encoder,
-        "ece_platform_unreachable",
-        None,
+        rows,
+        ("ece_platform_unreachable", None),
         "1 while the built-in alerter holds that no credential gets an answer from the platform, 0 otherwise",
+        |row| {
+            let mut alerts = row.alerts.iter();
+            Some(Value::flag(alerts.any(|it| it.name == AlertName::PlatformUnreachable)))
+        },
     )?;
-    for row in rows {
-        let unreachable = row.alerts.iter().any(|it| it.name == AlertName::PlatformUnreachable);
-        family
-            .encode_family(&[("platform", row.name.as_ref())])?
-            .encode_gauge(&Value::flag(unreachable))?;
-    }
-
-    let mut family = family::gauge(
+    gauges(
         encoder,
-        "ece_platform_clock_skew",
-        Some(&Unit::Seconds),
+        rows,
+        ("ece_platform_clock_skew", Some(&Unit::Seconds)),
         "Local clock minus the Date header of the last response of the platform",
+        |row| row.clock_skew_seconds.map(Value::Real),
     )?;
+    gauges(
+        encoder,
+        rows,
+        ("ece_platform_rate_limited", None),
+        "1 while the probes of the platform wait because it answered that there are too many requests, 0 otherwise",
+        |row| Some(Value::flag(row.rests_until.is_some_and(|until| now < until))),
+    )?;
+    expiries(encoder, snapshot)
+}
+
+/// A family of gauges with at most one sample per platform.
+fn gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    rows: &[Arc<PlatformStatus>],
+    (name, unit): (&str, Option<&Unit>),
+    help: &str,
+    value: impl Fn(&PlatformStatus) -> Option<Value>,
+) -> fmt::Result {
+    let mut family = family::gauge(encoder, name, unit, help)?;
     for row in rows {
-        if let Some(skew) = row.clock_skew_seconds {
-            family
-                .encode_family(&[("platform", row.name.as_ref())])?
-                .encode_gauge(&Value::Real(skew))?;
+        if let Some(value) = value(row) {
+            family.encode_family(&[("platform", row.name.as_ref())])?.encode_gauge(&value)?;
         }
     }
+    Ok(())
+}
 
-    let mut family = family::gauge(
-        encoder,
-        "ece_platform_rate_limited",
-        None,
-        "1 while the probes of the platform wait because it answered that there are too many requests, 0 otherwise",
-    )?;
-    for row in rows {
-        let value = Value::flag(row.rests_until.is_some_and(|until| now < until));
-        family.encode_family(&[("platform", row.name.as_ref())])?.encode_gauge(&value)?;
-    }
-
+/// What of the platform itself expires.
+fn expiries(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
     for (kind, name, help) in [
         (
             CredentialKind::CERTIFICATE,
