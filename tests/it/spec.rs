@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use ece_expiry_exporter::config::{
-    BorrowedKey, Certificate, Credential, CredentialKind, SecretSource, TlsService,
+    BorrowedKey, Certificate, Credential, CredentialKind, Filter, Inventory, InventoryScope,
+    Policy, Repeat, SecretSource, TlsService,
 };
 use ece_expiry_exporter::observation::{FailureReason, Observation, Reading};
 use ece_expiry_exporter::probe::Prober;
-use ece_expiry_exporter::sim::{CertificateOptions, Certificates, ErrorBody, Expires, Fault, On};
+use ece_expiry_exporter::sim::{
+    CertificateOptions, Certificates, ErrorBody, Expires, Fault, On, Role,
+};
 use ece_expiry_exporter::time;
 use fastrand::Rng;
 use tempfile::TempDir;
@@ -102,7 +105,9 @@ impl Table {
     fn call_of(&self, request: &str) -> Option<&Call> {
         let (method, path) = request.split_once(' ')?;
         let path = path.strip_prefix("/api/v1")?;
-        self.calls.iter().find(|it| it.method == method && it.is_at(path))
+        let mut calls = self.calls.iter().filter(|it| it.method == method);
+        // `_all` could be the id of a key, too.
+        calls.clone().find(|it| it.path == path).or_else(|| calls.find(|it| it.is_at(path)))
     }
 }
 
@@ -156,6 +161,7 @@ async fn nothing_is_asked_of_ece_that_the_table_does_not_mark_as_asked() {
     let mut world = World::new().await;
     let later = time::now() + TimeDelta::days(40);
     world.add("keyed", Expires::At(later));
+    world.ece.world().key("keyed").unwrap().role = Role::Admin;
     world.add("forever", Expires::Never);
     world.ece.world().sessions.set_password("ops", "right");
     let jwt = world.ece.world().sessions.open("ci", later);
@@ -163,14 +169,15 @@ async fn nothing_is_asked_of_ece_that_the_table_does_not_mark_as_asked() {
     world.write("token", &jwt);
     world.platforms = "      - {name: on-call, login: {username: ops, password_file: login}}\n      \
          - {name: session, bearer_token_file: token}\n    license: {credential: keyed}\n    \
-         certificates: {endpoint: true, services: [ui, proxy, adminconsole, internalca], credential: keyed}\n"
+         certificates: {endpoint: true, services: [ui, proxy, adminconsole, internalca], credential: keyed}\n    \
+         inventory: {credential: keyed, scope: all}\n"
         .into();
     let binary = Binary::serve(&world, &[], &[]).await;
-    let names = ["keyed", "forever", "session", "on-call", "license"].into_iter();
+    let names = ["keyed", "forever", "session", "on-call", "license", "inventory"].into_iter();
     let names = names.chain(["endpoint", "ui", "proxy", "adminconsole", "internalca"]);
     let names: Vec<String> = names
         .enumerate()
-        .map(|(at, it)| if at < 5 { it.to_owned() } else { format!("certificate-{it}") })
+        .map(|(at, it)| if at < 6 { it.to_owned() } else { format!("certificate-{it}") })
         .collect();
     for fault in [
         Fault::None,
@@ -399,6 +406,7 @@ impl Asked {
                 let key = borrowed();
                 CredentialKind::Certificate(Certificate::Service { service: TlsService::Ui, key })
             }
+            Kind::List => CredentialKind::Inventory(Arc::new(inventory(borrowed()))),
         };
         let observation = self.prober.probe(&Credential { kind, ..api_key }, time::now).await;
         if let Err(failure) = &observation.result {
@@ -410,6 +418,27 @@ impl Asked {
     }
 }
 
+fn inventory(key: BorrowedKey) -> Inventory {
+    let policy = Policy {
+        steps: Vec::new(),
+        never_expires: None,
+        failures_before_alert: 1,
+        repeat: Repeat::default(),
+    };
+    Inventory {
+        key,
+        scope: InventoryScope::All,
+        filter: Filter::default(),
+        keys_max: 100,
+        timeout: PATIENCE,
+        policy: Arc::new(policy),
+        lifetime_max: None,
+        created: None,
+        deleted: None,
+        long_lived: None,
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Key,
@@ -417,10 +446,12 @@ enum Kind {
     Login,
     License,
     Service,
+    List,
 }
 
 const USER: &str = "/user";
 const KEYS: &str = "/users/auth/keys";
+const ALL_KEYS: &str = "/users/auth/keys/_all";
 const AUTH: &str = "/users/auth";
 const LOGIN: &str = "/users/auth/_login";
 const LOGOUT: &str = "/users/auth/_logout";
@@ -502,6 +533,36 @@ async fn every_body_that_the_table_allows_is_read() {
         asked.page(KEYS, "no list".to_owned());
         let observation = asked.ask(&Kind::Key).await;
         assert_eq!(observation.result, Ok(Reading::ExpiresAt(at)), "seed {seed}, header {form}");
+    }
+}
+
+#[tokio::test]
+async fn every_list_that_the_table_allows_is_read_to_its_last_key() {
+    let (table, asked) = (Table::read(), Asked::new().await);
+    for seed in 0..BODIES {
+        let (mut maker, at) = (Maker::new(&table, seed), minute(seed));
+        let (expiration, reading) = match seed % 3 {
+            0 => (None, Reading::Never),
+            1 => (Some("null".to_owned()), Reading::Never),
+            _ => (Some(maker.date(at)), Reading::ExpiresAt(at)),
+        };
+        let body = maker.keys(Some(KEY_ID), expiration);
+        let listed = body.matches("\"id\"").count();
+        asked.page(ALL_KEYS, body.clone());
+        let observation = asked.ask(&Kind::List).await;
+        let Some(listing) = observation.listing else {
+            panic!("seed {seed}: {observation:?}: {body}")
+        };
+        assert_eq!((listing.items.len(), listing.unreadable), (listed, 0), "seed {seed}: {body}");
+        let item = listing.items.iter().find(|it| &*it.id == KEY_ID).unwrap();
+        assert_eq!(item.reading, Some(reading), "seed {seed}: {body}");
+    }
+    for odd in
+        ["", "null", "{}", "[]", r#"{"keys":null}"#, r#"{"keys":[]}"#, r#"{"keys":[{"id":"1"}"#]
+    {
+        asked.page(ALL_KEYS, odd.to_owned());
+        let observation = asked.ask(&Kind::List).await;
+        assert!(observation.result.is_err() && observation.listing.is_none(), "{odd}");
     }
 }
 
