@@ -69,9 +69,11 @@ async fn world(now: DateTime<Utc>) -> World {
     world.write("ops", "right");
     let login = "{name: ops, team: owners, login: {username: ops, password_file: ops}}";
     writeln!(world.platforms, "      - {login}").unwrap();
-    // A key that nobody gave the exporter.
+    // Keys that nobody gave the exporter.
     let at = Expires::At(now + TimeDelta::days(12) + TimeDelta::hours(1));
-    world.ece.add_key(SimKey::new("marc", "ci pipeline", at));
+    for name in ["ci pipeline", "deleted meanwhile"] {
+        world.ece.add_key(SimKey::new("marc", name, at));
+    }
     let list =
         "{credential: teamless, scope: all, team: owners, schedule: 1s, lifetime_max: 1000d}";
     writeln!(world.platforms, "    inventory: {list}").unwrap();
@@ -113,7 +115,10 @@ impl Stage {
         prometheus.await_series(lost, 1).await;
         for world in [&a, &b] {
             world.ece.revoke(NASTY).unwrap();
-            world.ece.add_key(SimKey::new("eva", "made meanwhile", Expires::Never));
+            world.ece.revoke("deleted meanwhile").unwrap();
+            let mut fresh = SimKey::new("eva", "made meanwhile", Expires::Never);
+            fresh.created = time::now();
+            world.ece.add_key(fresh);
         }
         let found = "increase(ece_api_key_findings_total{finding=~\"created|deleted\"}[1m]) > 0";
         prometheus.await_series(found, 4).await;
