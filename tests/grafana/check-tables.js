@@ -245,7 +245,7 @@ const tests = {
     const row = Object.fromEntries(rows.map((it) => [it.Description.text, it]));
     // One of each exporter: their platforms are not really the same, and so the ids are not.
     assert.equal(texts(rows, 'Description').filter((it) => it === 'ci pipeline').length, 2);
-    assert.match(row['ci pipeline']['Days left'].text, /^12\.0 days?$/);
+    assert.match(row['ci pipeline']['Days left'].text, /^1\.7 weeks$/);
     assert.equal(row['ci pipeline'].Owner.text, 'marc');
     assert.equal(row['ci pipeline']['Held as'].text, '');
     assert.equal(row.warning['Held as'].text, 'warning');

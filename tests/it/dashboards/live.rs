@@ -131,6 +131,8 @@ impl Stage {
             assert!(!world.mailbox.mails().is_empty());
             prometheus.await_series(requests, 2).await;
         }
+        // What the tables show of channels must not depend on the moment.
+        prometheus.await_series("ece_expiry_exporter_notifications_pending == 0", 4).await;
         Self { prometheus, _replicas: [(a, first), (b, second)] }
     }
 
