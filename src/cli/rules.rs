@@ -93,7 +93,9 @@ fn dashboard_of(group: &str) -> &'static str {
         "ece-credentials" => {
             "ece-credential-detail?var-platform={{ $labels.platform | urlquery }}&var-credential={{ $labels.credential | urlquery }}"
         }
-        "ece-platforms" => "ece-expiry-overview?var-platform={{ $labels.platform | urlquery }}",
+        "ece-platforms" | "ece-listed-keys" => {
+            "ece-expiry-overview?var-platform={{ $labels.platform | urlquery }}"
+        }
         _ => "ece-expiry-exporter",
     }
 }

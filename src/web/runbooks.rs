@@ -21,7 +21,7 @@ macro_rules! runbooks {
 }
 
 /// Every runbook: its name, which is the alert's, and its text in Markdown.
-const RUNBOOKS: [(&str, &str); 21] = runbooks! {
+const RUNBOOKS: [(&str, &str); 22] = runbooks! {
     "ECECredentialExpired"
     "ECECredentialExpiring"
     "ECECredentialRejected"
@@ -31,6 +31,7 @@ const RUNBOOKS: [(&str, &str); 21] = runbooks! {
     "ECEApiKeyCreated"
     "ECEApiKeyDeleted"
     "ECEApiKeyLongLived"
+    "ECEApiKeysTruncated"
     "ECEProbeFailing"
     "ECEExpiryDataStale"
     "ECEPlatformUnreachable"

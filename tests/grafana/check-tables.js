@@ -115,10 +115,10 @@ const tests = {
     assert.deepEqual(texts(rows, 'Credential').slice(0, 7), [
       'expired', 'critical', 'warning', 'soon', 'teamless', 'fine', 'MacBook 14" \\ (key) + 1',
     ]);
-    assert.deepEqual(texts(rows, 'Credential').slice(7).sort(), ['forever', 'garbage', 'ops']);
+    assert.deepEqual(texts(rows, 'Credential').slice(7).sort(), ['forever', 'garbage', 'inventory', 'ops']);
     const days = rows.map((it) => it['Days left'].raw);
     assert.deepEqual(days, [...days].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0)));
-    assert.deepEqual(texts(rows, 'Days left').slice(7), ['No date', 'No date', 'No date']);
+    assert.deepEqual(texts(rows, 'Days left').slice(7), ['No date', 'No date', 'No date', 'No date']);
     assert.match(rows[1]['Days left'].text, /^4\.0 days?$/);
     assert.match(rows[1].Expires.text, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
   },
@@ -134,7 +134,8 @@ const tests = {
     assert.deepEqual(words('fine'), ['Dated', 'None', 'OK']);
     assert.equal(words('forever')[0], 'Never');
     assert.equal(words('garbage')[0], 'Unknown');
-    assert.deepEqual(words('ops'), ['Login', 'None', 'OK']);
+    assert.deepEqual(words('ops'), ['Has none', 'None', 'OK']);
+    assert.deepEqual(words('inventory'), ['Has none', 'None', 'OK']);
     assert.equal(row.ops.Expires.text, row.forever.Expires.text);
     assert.equal(row.ops.Kind.text, 'login');
     assert.equal(row.garbage['Last confirmed'].text, 'Never');
@@ -224,15 +225,37 @@ const tests = {
     const { frames, columns, rows } = await show('Platforms');
     assert.equal(frames, 1);
     assert.deepEqual(columns, [
-      'Platform', 'URL', 'Answers', 'Credentials', 'Probes failing', 'Clock difference', 'Certificate', 'License',
+      'Platform', 'URL', 'Answers', 'Rate limited', 'Credentials', 'Probes failing', 'Clock difference', 'Certificate', 'License',
     ]);
     assert.equal(rows.length, 1);
     assert.equal(rows[0].Answers.text, 'Yes');
-    assert.equal(rows[0].Credentials.text, '10');
+    assert.equal(rows[0].Credentials.text, '11');
+    assert.equal(rows[0]['Rate limited'].text, 'No');
     assert.equal(rows[0]['Probes failing'].text, '3');
     // Nobody watches them there: a word, not an infinity.
     assert.equal(rows[0].Certificate.text, 'No date');
     assert.equal(rows[0].License.text, 'No date');
+  },
+
+  async 'every listed key is one row with its owner, the next to expire first, those without a date last'() {
+    const title = 'Listed keys by time left';
+    const { frames, columns, rows } = await show(title);
+    assert.equal(frames, 1);
+    assert.deepEqual(columns, ['Days left', 'Expires', 'Owner', 'Description', 'Key id', 'Held as', 'Platform']);
+    const row = Object.fromEntries(rows.map((it) => [it.Description.text, it]));
+    // One of each exporter: their platforms are not really the same, and so the ids are not.
+    assert.equal(texts(rows, 'Description').filter((it) => it === 'ci pipeline').length, 2);
+    assert.match(row['ci pipeline']['Days left'].text, /^1\.7 weeks$/);
+    assert.equal(row['ci pipeline'].Owner.text, 'marc');
+    assert.equal(row['ci pipeline']['Held as'].text, '');
+    assert.equal(row.warning['Held as'].text, 'warning');
+    assert.equal(row.expired, undefined);
+    const days = rows.map((it) => it['Days left'].raw);
+    assert.deepEqual(days, [...days].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0)));
+    const last = rows[rows.length - 1];
+    assert.deepEqual([last['Days left'].text, last.Expires.text], ['No date', 'No date']);
+    assert.equal(row['made meanwhile']['Days left'].text, 'No date');
+    assert.match(panels.get(title).fieldConfig.defaults.noValue, /^No list of keys is configured/);
   },
 
   async 'each exporter is one row'() {

@@ -18,14 +18,10 @@ use crate::promql;
 use crate::world::run;
 
 /// Metrics of the program that no dashboard shows, with the reason.
-const USED_ELSEWHERE: [(&str, &str); 3] = [
+const USED_ELSEWHERE: [(&str, &str); 2] = [
     (
         "ece_credential_expiry_days",
         "for people without PromQL; dashboards compute from the timestamp, which is right between scrapes",
-    ),
-    (
-        "ece_platform_rate_limited",
-        "a rest is over within 15 minutes; dashboards show the reason rate_limited of the probes that led to it",
     ),
     ("ece_expiry_exporter_external_url_info", "for the links of the rules to the runbooks"),
 ];
@@ -289,6 +285,7 @@ fn a_fault_of_a_query_is_found() {
     finds(file, at, json!(format!("up{{{good}}}")), "other jobs");
     finds(file, at, json!(format!("ece_probe_success{{{good}}}")), "replicas");
     finds(file, at, json!(format!("sum(ece_probe_success{{{good}}})")), "replicas");
+    finds(file, at, json!(format!("sum(ece_api_keys{{{good}}})")), "replicas");
     for old in ["max(ece_credential_expiry_timestamp_seconds", "min(ece_probe_success"] {
         finds(file, at, json!(format!("{old}{{{good}}})")), "replica that");
     }

@@ -1,17 +1,20 @@
 //! What the exposition says, and whether Prometheus's own tools accept it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ece_expiry_exporter::alert::AlertName;
+use ece_expiry_exporter::alert::{AlertName, FindingKind, Found, Lifespan, State};
 use ece_expiry_exporter::config::{CredentialId, Policy, Repeat, Severity, Step};
 use ece_expiry_exporter::delivery::{Integration, Target};
 use ece_expiry_exporter::metrics::{Format, Telemetry, probe_only, render};
+use ece_expiry_exporter::observation::listing::Item;
 use ece_expiry_exporter::observation::{FailureReason, Reading};
-use ece_expiry_exporter::status::{CredentialStatus, FiringAlert, PlatformStatus, Snapshot};
+use ece_expiry_exporter::status::{
+    CredentialStatus, FiringAlert, ListStatus, PlatformStatus, Snapshot,
+};
 use expect_test::expect_file;
 
 use crate::promql::metrics_of;
@@ -151,7 +154,39 @@ fn small() -> Snapshot {
                 ..platform("dev", 1)
             }),
         ],
-        ..Snapshot::default()
+        lists: vec![Arc::new(listed())],
+    }
+}
+
+/// A list of which more keys are of interest than are held.
+fn listed() -> ListStatus {
+    let key = |id: &str, description: &str, reading, held_by: Option<&str>, lifespan| {
+        let item = Item {
+            id: id.into(),
+            user: "marc".into(),
+            description: description.into(),
+            created: Some(now() - days(10)),
+            reading,
+        };
+        let held_by = held_by.map(Arc::from);
+        Arc::new(Found { item, held_by, state: State::default(), missed: 0, lifespan })
+    };
+    let at = |left| Some(Reading::ExpiresAt(now() + days(left)));
+    ListStatus {
+        id: CredentialId { platform: "prod".into(), name: "inventory".into() },
+        policy: policy(),
+        keys: Arc::new(vec![
+            key("k-ci", "ci \"pipeline\"", at(10), None, Lifespan::Allowed),
+            key("k-held", "ci", at(2), Some("ci"), Lifespan::Allowed),
+            key("k-dead", "", at(-3), None, Lifespan::Allowed),
+            key("k-old", "old", Some(Reading::Never), None, Lifespan::TooLong),
+            key("k-odd", "odd", None, None, Lifespan::Allowed),
+        ]),
+        total: Some(9),
+        unreadable: 1,
+        listed_at: Some(now() - TimeDelta::minutes(7)),
+        findings: Arc::new(VecDeque::new()),
+        found: BTreeMap::from([(FindingKind::Deleted, 2)]),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ece_expiry_exporter::sim::Expires;
+use ece_expiry_exporter::sim::{Expires, Role, SimKey};
 use ece_expiry_exporter::time;
 use serde_json::Value;
 
@@ -320,4 +320,46 @@ async fn an_alert_leads_to_its_runbook_at_the_exporter() {
     world.write_config();
     assert_eq!(binary.reload().await.0, 200);
     assert!(!binary.get("/metrics").await.contains(name), "what is no longer configured is gone");
+}
+
+#[tokio::test]
+async fn a_listed_key_is_told_by_its_id_with_its_owner_and_description() {
+    let mut world = World::new().await;
+    let auditor = SimKey::new("root", "auditor", Expires::At(in_days(3))).with_role(Role::Admin);
+    let encoded = world.ece.add_key(auditor);
+    world.write("key-auditor", &encoded);
+    world.remember("auditor");
+    world.ece.add_key(SimKey::new("marc", NASTY, Expires::At(in_days(3))));
+    world.ece.add_key(SimKey::new("marc", "dead", Expires::At(in_days(-3))));
+    world.ece.add_key(SimKey::new("marc", "old", Expires::Never));
+    let list =
+        "{credential: auditor, scope: all, team: security, keys_max: 3, lifetime_max: 1000d}";
+    write!(world.platforms, "    inventory: {list}\n").unwrap();
+    let binary = Binary::serve(&world, &[], &[]).await;
+    let rules = include_str!("../../alerts/ece-expiry.rules.yml")
+        .replace("for: 15m\n", "for: 1s\n")
+        .replace("for: 1h\n", "for: 1s\n");
+    let prometheus = Prometheus::with_rules(&binary, &rules).await;
+    let firing = "ALERTS{alertstate=\"firing\",kind=\"listed_api_key\"}";
+    prometheus.await_series(firing, 1).await;
+    prometheus.await_series("ALERTS{alertstate=\"firing\",credential=\"auditor\"}", 1).await;
+    let of_list = "ALERTS{alertstate=\"firing\",alertname=\"ECEApiKeysTruncated\"}";
+    prometheus.await_series(of_list, 1).await;
+
+    let alerts = prometheus.ask("/api/v1/alerts", &[]).await;
+    let mut fired = alerts["alerts"].as_array().unwrap().iter();
+    let alert = fired.find(|it| it["labels"]["kind"] == "listed_api_key").unwrap();
+    let id = world.ece.world().key(NASTY).unwrap().id.clone();
+    let labels = &alert["labels"];
+    assert_eq!(labels["alertname"], "ECECredentialExpiring");
+    assert_eq!(labels["credential"], id);
+    assert_eq!(
+        (&labels["user_id"], &labels["team"], &labels["severity"]),
+        (&"marc".into(), &"security".into(), &"critical".into())
+    );
+    let text = alert["annotations"]["description"].as_str().unwrap();
+    let begin = format!("The key {id}, \"{NASTY}\", of the user marc on prod expires in 2d 23h");
+    assert!(text.starts_with(&begin), "{text}");
+    let unhealthy = prometheus.ask("/api/v1/rules", &[]).await.to_string();
+    assert!(!unhealthy.contains("\"health\":\"err\""), "{unhealthy}");
 }

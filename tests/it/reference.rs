@@ -21,7 +21,10 @@ const LINUX: &str = "on Linux";
 /// A part of the reference: its heading, and each metric with when it is there and an example.
 type Part = (&'static str, &'static [(&'static str, &'static str, &'static str)]);
 
-const PARTS: [Part; 5] = [
+const LISTED: &str = "for each listed key that is watched, with `inventory`";
+const LIST: &str = "for each platform with `inventory`";
+
+const PARTS: [Part; 6] = [
     (
         "Credentials",
         &[
@@ -128,6 +131,37 @@ const PARTS: [Part; 5] = [
                 "ece_platform_license_expiry_timestamp_seconds",
                 "once the watched license of the platform is known",
                 "(ece_platform_license_expiry_timestamp_seconds - time()) / 86400 < 30",
+            ),
+        ],
+    ),
+    (
+        "Keys that ECE lists",
+        &[
+            (
+                "ece_api_key_info",
+                LISTED,
+                "count by (platform, user_id) (ece_api_key_info{credential=\"\"})",
+            ),
+            (
+                "ece_api_key_expiry_timestamp_seconds",
+                "for each listed key that has a date, with `inventory`; one that never expires has none",
+                "sort(ece_api_key_expiry_timestamp_seconds - time() > 0)",
+            ),
+            (
+                "ece_api_keys",
+                "for each platform with `inventory`, and state",
+                "sum by (state) (max by (platform, state) (ece_api_keys))",
+            ),
+            ("ece_api_keys_long_lived", LIST, "ece_api_keys_long_lived > 0"),
+            (
+                "ece_api_keys_truncated",
+                "for each platform with `inventory`, once its list was read",
+                "ece_api_keys_truncated == 1",
+            ),
+            (
+                "ece_api_key_findings_total",
+                "for each platform with `inventory`, and kind of finding",
+                "increase(ece_api_key_findings_total{finding=\"deleted\"}[1d]) > 0",
             ),
         ],
     ),

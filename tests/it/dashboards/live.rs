@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ece_expiry_exporter::sim::{Answer, Expires, HeaderMode, SimKey};
+use ece_expiry_exporter::sim::{Answer, Expires, HeaderMode, Role, SimKey};
 use ece_expiry_exporter::time;
 use serde_json::{Value, json};
 
@@ -21,8 +21,8 @@ use crate::world::{Binary, World};
 /// A credential to which everything happens; with what is special in queries, in regular expressions and in addresses.
 const NASTY: &str = "MacBook 14\" \\ (key) + 1";
 
-/// How many credentials each exporter watches.
-const WATCHED: usize = 10;
+/// How many credentials each exporter watches; the list of keys is one.
+const WATCHED: usize = 11;
 
 /// ECE refuses an expired key without saying when it expired, so one expires while it is watched: after several probes.
 const EXPIRES_AFTER: TimeDelta = TimeDelta::seconds(6);
@@ -58,7 +58,7 @@ async fn world(now: DateTime<Utc>) -> World {
     let at = Expires::At(now + TimeDelta::days(50));
     let garbage = HeaderMode::Raw(vec![b"soon".to_vec()]);
     for (name, key) in [
-        ("teamless", SimKey::new("owner", "teamless", at)),
+        ("teamless", SimKey::new("owner", "teamless", at).with_role(Role::Admin)),
         ("garbage", SimKey::new("owner", "garbage", at).with_header(garbage)),
     ] {
         let encoded = world.ece.add_key(key);
@@ -69,6 +69,14 @@ async fn world(now: DateTime<Utc>) -> World {
     world.write("ops", "right");
     let login = "{name: ops, team: owners, login: {username: ops, password_file: ops}}";
     writeln!(world.platforms, "      - {login}").unwrap();
+    // Keys that nobody gave the exporter.
+    let at = Expires::At(now + TimeDelta::days(12) + TimeDelta::hours(1));
+    for name in ["ci pipeline", "deleted meanwhile"] {
+        world.ece.add_key(SimKey::new("marc", name, at));
+    }
+    let list =
+        "{credential: teamless, scope: all, team: owners, schedule: 1s, lifetime_max: 1000d}";
+    writeln!(world.platforms, "    inventory: {list}").unwrap();
     "schedule: 1s".clone_into(&mut world.global);
     world
 }
@@ -107,7 +115,13 @@ impl Stage {
         prometheus.await_series(lost, 1).await;
         for world in [&a, &b] {
             world.ece.revoke(NASTY).unwrap();
+            world.ece.revoke("deleted meanwhile").unwrap();
+            let mut fresh = SimKey::new("eva", "made meanwhile", Expires::Never);
+            fresh.created = time::now();
+            world.ece.add_key(fresh);
         }
+        let found = "increase(ece_api_key_findings_total{finding=~\"created|deleted\"}[1m]) > 0";
+        prometheus.await_series(found, 4).await;
         let expired = "ece_credential_expiry_timestamp_seconds - time() <= 0";
         prometheus.await_series(expired, 2).await;
         let rejected = format!("ece_credential_alert_firing{nasty} == 1");
@@ -117,6 +131,8 @@ impl Stage {
             assert!(!world.mailbox.mails().is_empty());
             prometheus.await_series(requests, 2).await;
         }
+        // What the tables show of channels must not depend on the moment.
+        prometheus.await_series("ece_expiry_exporter_notifications_pending == 0", 4).await;
         Self { prometheus, _replicas: [(a, first), (b, second)] }
     }
 
@@ -277,7 +293,7 @@ async fn the_overview_counts_right(stage: &Stage) {
         ("Expiry unknown", 1.0),
         ("Probe failing", 3.0),
         ("Never expires", 1.0),
-        ("Watched", 10.0),
+        ("Watched", 11.0),
     ] {
         let found = stage.stat(&overview, title, &all).await;
         assert!((found - expected).abs() < 0.1, "{title}: {found}");
@@ -303,7 +319,16 @@ async fn nothing_is_doubled_or_strange(stage: &Stage) {
                 let place = format!("{} {}", target.panel, target.ref_id);
                 assert_ne!(labels["instance"], strange, "{place}");
                 // What is shown of a credential is shown once; but its ids may be two.
-                let of_many = ["reason", "severity", "key_id", "receiver", "level", "integration"];
+                let of_many = [
+                    "reason",
+                    "severity",
+                    "key_id",
+                    "receiver",
+                    "level",
+                    "integration",
+                    "state",
+                    "finding",
+                ];
                 let keys = ["platform", "credential", "instance"];
                 let key: Vec<String> =
                     keys.iter().chain(&of_many).map(|it| labels[*it].to_string()).collect();

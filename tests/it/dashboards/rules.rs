@@ -367,7 +367,7 @@ fn query(place: &str, expr: &str, known: &BTreeMap<String, bool>) -> Vec<String>
         complain("this join becomes many-to-many when two replicas differ");
     }
     for (metric, _) in &selectors {
-        let watched = ["ece_credential_", "ece_probe_", "ece_platform_"]
+        let watched = ["ece_credential_", "ece_probe_", "ece_platform_", "ece_api_key"]
             .iter()
             .any(|it| metric.starts_with(it));
         if watched && !metric.ends_with("_total") && !is_folded(expr, metric) {
