@@ -121,8 +121,8 @@ impl Store {
         open::open(folder, now)
     }
 
-    /// What the store in `folder` remembers, without opening it for work: nothing is written, and a process that uses it
-    /// is not disturbed. `None` if there is no store.
+    /// What the store in `folder` remembers of credentials and platforms, without opening it for work: nothing is written,
+    /// and a process that uses it is not disturbed. Lists are left out. `None` if there is no store.
     ///
     /// # Errors
     /// The file cannot be read, or is of another version.
@@ -311,7 +311,12 @@ fn is_on_disk(connection: &Connection) -> bool {
 }
 
 fn load(connection: &Connection) -> anyhow::Result<Remembered> {
-    let mut remembered = Remembered { lists: found::load(connection)?, ..Remembered::default() };
+    Ok(Remembered { lists: found::load(connection)?, ..load_subjects(connection)? })
+}
+
+/// The states of credentials and platforms, without which nothing can be decided.
+fn load_subjects(connection: &Connection) -> anyhow::Result<Remembered> {
+    let mut remembered = Remembered::default();
     let mut statement = connection.prepare("SELECT key, state FROM subject")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use anyhow::Context;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
@@ -116,9 +115,12 @@ pub(super) fn load(
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let state: String = row.get(2)?;
-        let found = read_found(&state, &mut users).with_context(|| {
-            format!("the remembered key {:?} is not readable", row.get::<_, String>(0))
-        })?;
+        // One that cannot be read is as if it were new: the next list tells it again.
+        let Ok(found) = read_found(&state, &mut users) else {
+            let key: String = row.get(0)?;
+            tracing::warn!("the remembered key {key:?} is not readable, and is listed anew");
+            continue;
+        };
         let list = lists.entry(list_id(&row.get::<_, String>(1)?)).or_default();
         list.keys.insert(found.item.id.clone(), Arc::new(found));
     }

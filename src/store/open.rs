@@ -171,7 +171,7 @@ pub(super) fn peek(folder: &Path) -> anyhow::Result<Option<super::Remembered>> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(uri(&file.display().to_string(), query), flags)?;
     connection.busy_timeout(BUSY_MAX)?;
-    super::load(&connection).map(Some)
+    super::load_subjects(&connection).map(Some)
 }
 
 /// The URI of a file, whatever characters its path has.
@@ -288,7 +288,7 @@ fn prepare(connection: &mut Connection, now: DateTime<Utc>) -> Result<(), Error>
         return Err(Error::Content(format!("the file is damaged: {check}")));
     }
     migrate(connection)?;
-    super::load(connection).map_err(|error| Error::Content(format!("{error:#}")))?;
+    super::load_subjects(connection).map_err(|error| Error::Content(format!("{error:#}")))?;
     purge(connection, now)?;
     Ok(())
 }
