@@ -84,6 +84,11 @@ pub(super) fn encode(
         family.encode_family(&[("platform", row.name.as_ref())])?.encode_gauge(&value)?;
     }
 
+    expiries(encoder, snapshot)
+}
+
+/// Writes when the first certificate and the license of each platform expire.
+fn expiries(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
     for (kind, name, help) in [
         (
             CredentialKind::CERTIFICATE,

@@ -25,7 +25,7 @@ async fn every_runbook_is_a_page_like_the_others() {
         assert_eq!(server.get(&format!("/runbooks/{name}")).await.text(), text, "both spellings");
         names += 1;
     }
-    assert_eq!(names, 18);
+    assert_eq!(names, 22);
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn links_of_runbooks_lead_to_pages() {
             }
         }
     }
-    assert_eq!(seen.len(), 19);
+    assert_eq!(seen.len(), 23);
 }
 
 #[tokio::test]
