@@ -334,7 +334,7 @@ async fn a_listed_key_is_told_by_its_id_with_its_owner_and_description() {
     world.ece.add_key(SimKey::new("marc", "old", Expires::Never));
     let list =
         "{credential: auditor, scope: all, team: security, keys_max: 3, lifetime_max: 1000d}";
-    write!(world.platforms, "    inventory: {list}\n").unwrap();
+    writeln!(world.platforms, "    inventory: {list}").unwrap();
     let binary = Binary::serve(&world, &[], &[]).await;
     let rules = include_str!("../../alerts/ece-expiry.rules.yml")
         .replace("for: 15m\n", "for: 1s\n")
