@@ -17,8 +17,11 @@ use crate::metrics::{exposed, families};
 use crate::promql;
 use crate::world::run;
 
+/// Why no dashboard shows the lists.
+const LISTED: &str = "the page /keys shows lists, which may have tens of thousands of rows";
+
 /// Metrics of the program that no dashboard shows, with the reason.
-const USED_ELSEWHERE: [(&str, &str); 3] = [
+const USED_ELSEWHERE: [(&str, &str); 14] = [
     (
         "ece_credential_expiry_days",
         "for people without PromQL; dashboards compute from the timestamp, which is right between scrapes",
@@ -28,6 +31,17 @@ const USED_ELSEWHERE: [(&str, &str); 3] = [
         "a rest is over within 15 minutes; dashboards show the reason rate_limited of the probes that led to it",
     ),
     ("ece_expiry_exporter_external_url_info", "for the links of the rules to the runbooks"),
+    ("ece_api_key_info", LISTED),
+    ("ece_api_key_expiry_timestamp_seconds", LISTED),
+    ("ece_api_keys", LISTED),
+    ("ece_api_keys_long_lived", LISTED),
+    ("ece_api_keys_truncated", LISTED),
+    ("ece_api_key_findings_total", LISTED),
+    ("ece_deployment_info", LISTED),
+    ("ece_deployment_expiry_timestamp_seconds", LISTED),
+    ("ece_deployments", LISTED),
+    ("ece_deployments_unread", LISTED),
+    ("ece_deployments_truncated", LISTED),
 ];
 
 /// Metrics that Prometheus itself writes about each target.

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ece_expiry_exporter::alert::AlertName;
-use ece_expiry_exporter::config::{CredentialId, Policy, Repeat, Severity, Step};
+use ece_expiry_exporter::alert::{AlertName, FindingKind, Found, Lifespan, State};
+use ece_expiry_exporter::config::{CredentialId, ItemKind, Policy, Repeat, Severity, Step};
 use ece_expiry_exporter::delivery::{Integration, Target};
 use ece_expiry_exporter::metrics::{Format, Telemetry, probe_only, render};
+use ece_expiry_exporter::observation::listing::Item;
 use ece_expiry_exporter::observation::{FailureReason, Reading};
-use ece_expiry_exporter::status::{CredentialStatus, FiringAlert, PlatformStatus, Snapshot};
+use ece_expiry_exporter::status::{
+    CredentialStatus, DeploymentsStatus, FiringAlert, ListStatus, PlatformStatus, Snapshot,
+};
 use expect_test::expect_file;
 
 use crate::promql::metrics_of;
@@ -151,8 +154,66 @@ fn small() -> Snapshot {
                 ..platform("dev", 1)
             }),
         ],
-        ..Snapshot::default()
+        lists: vec![inventory(), deployments()],
     }
+}
+
+/// Something in a list, made three months before it expires.
+fn listed(id: &str, kind: ItemKind, place: &str, reading: Option<Reading>) -> Arc<Found> {
+    Arc::new(Found {
+        item: Item {
+            id: id.into(),
+            kind,
+            place: place.into(),
+            user: "marc".into(),
+            description: "ci \"nightly\"".into(),
+            created: None,
+            reading,
+        },
+        held_by: (id == "8e2f").then(|| "ci".into()),
+        state: State::default(),
+        missed: 0,
+        lifespan: Lifespan::Allowed,
+    })
+}
+
+fn list(
+    name: &str,
+    items: Vec<Arc<Found>>,
+    deployments: Option<DeploymentsStatus>,
+) -> Arc<ListStatus> {
+    Arc::new(ListStatus {
+        id: CredentialId { platform: "prod".into(), name: name.into() },
+        policy: policy(),
+        total: Some(items.len()),
+        keys: Arc::new(items),
+        deployments,
+        unreadable: 0,
+        listed_at: Some(now()),
+        findings: Arc::default(),
+        found: BTreeMap::from([(FindingKind::Deleted, 2)]),
+    })
+}
+
+fn inventory() -> Arc<ListStatus> {
+    let key = |id, reading| listed(id, ItemKind::ApiKey, "", reading);
+    let in_days = |left| Some(Reading::ExpiresAt(now() + days(left)));
+    let keys = vec![key("8e2f", in_days(36)), key("9a00", Some(Reading::Never)), key("b1", None)];
+    list("inventory", keys, None)
+}
+
+fn deployments() -> Arc<ListStatus> {
+    let inside = |kind, id: &str, left| {
+        let reading = Reading::ExpiresAt(now() + days(left));
+        listed(&Item::id_in("62be", kind, id), kind, "logs", Some(reading))
+    };
+    let items = vec![
+        inside(ItemKind::ElasticsearchApiKey, "VuaC", 9),
+        inside(ItemKind::ElasticsearchCertificate, "certs/node.crt", 80),
+        inside(ItemKind::ElasticsearchLicense, "license", -1),
+    ];
+    let unread = vec![("metrics".into(), "it answers 404".to_owned())];
+    list("deployments", items, Some(DeploymentsStatus { total: Some(2), unread }))
 }
 
 fn busy() -> Telemetry {

@@ -15,13 +15,15 @@ const EACH: &str = "for each configured credential";
 const PROBED: &str = "once the credential has been probed";
 const DATED: &str = "while an expiry is known; a credential that never expires has none";
 const PLATFORM: &str = "for each configured platform";
+const INVENTORY: &str = "for each platform with an `inventory`";
+const LISTED: &str = "once the list was read";
 const CHANNEL: &str = "for each channel of a receiver, from the start on";
 const LINUX: &str = "on Linux";
 
 /// A part of the reference: its heading, and each metric with when it is there and an example.
 type Part = (&'static str, &'static [(&'static str, &'static str, &'static str)]);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 7] = [
     (
         "Credentials",
         &[
@@ -34,7 +36,7 @@ const PARTS: [Part; 5] = [
             ("ece_credential_expiry_days", DATED, "bottomk(10, ece_credential_expiry_days)"),
             (
                 "ece_credential_expiry_known",
-                "for each configured credential but logins",
+                "for each configured credential but logins and lists",
                 "ece_credential_expiry_known == 0",
             ),
             ("ece_credential_never_expires", EACH, "ece_credential_never_expires == 1"),
@@ -129,6 +131,47 @@ const PARTS: [Part; 5] = [
                 "once the watched license of the platform is known",
                 "(ece_platform_license_expiry_timestamp_seconds - time()) / 86400 < 30",
             ),
+        ],
+    ),
+    (
+        "Keys that ECE lists",
+        &[
+            (
+                "ece_api_key_info",
+                "for each key that is watched by an `inventory`",
+                "count by (platform, user_id) (ece_api_key_info)",
+            ),
+            (
+                "ece_api_key_expiry_timestamp_seconds",
+                "for each key that is watched by an `inventory` and expires",
+                "sort(ece_api_key_expiry_timestamp_seconds - time())",
+            ),
+            ("ece_api_keys", INVENTORY, "ece_api_keys{state=\"never\"} > 0"),
+            ("ece_api_keys_long_lived", INVENTORY, "ece_api_keys_long_lived > 0"),
+            ("ece_api_keys_truncated", LISTED, "ece_api_keys_truncated == 1"),
+            (
+                "ece_api_key_findings_total",
+                INVENTORY,
+                "increase(ece_api_key_findings_total{finding=\"deleted\"}[1d]) > 0",
+            ),
+        ],
+    ),
+    (
+        "Deployments",
+        &[
+            (
+                "ece_deployment_info",
+                "for each key, certificate and license that is watched by `deployments`",
+                "count by (platform, deployment, kind) (ece_deployment_info)",
+            ),
+            (
+                "ece_deployment_expiry_timestamp_seconds",
+                "for each of them that expires",
+                "bottomk(10, ece_deployment_expiry_timestamp_seconds - time() > 0)",
+            ),
+            ("ece_deployments", LISTED, "sum by (platform) (ece_deployments)"),
+            ("ece_deployments_unread", LISTED, "ece_deployments_unread > 0"),
+            ("ece_deployments_truncated", LISTED, "ece_deployments_truncated == 1"),
         ],
     ),
     (
