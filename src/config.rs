@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::flavor::Flavor;
-pub use self::inventory::{Filter, Inventory, InventoryScope, Pattern};
+pub use self::inventory::{Deployments, Filter, Inventory, InventoryScope, ItemKind, Pattern};
 pub use self::problems::{ConfigErrors, Problem};
 pub use self::schema::schema;
 pub use self::secret::{Secret, SecretError, SecretSource};
@@ -89,8 +89,8 @@ pub struct Platform {
     pub max_concurrent_probes: usize,
     /// Extra request headers, for gateways in front of ECE.
     pub http_headers: Vec<(String, String)>,
-    /// The watched credentials, in the order of the file, and behind them what `license`, `certificates` and `inventory` watch. Names
-    /// are unique within the platform.
+    /// The watched credentials, in the order of the file, and behind them what `license`, `certificates`, `inventory` and
+    /// `deployments` watch. Names are unique within the platform.
     pub credentials: Vec<Arc<Credential>>,
     /// Failures in a row before the platform counts as unreachable.
     pub policy: Arc<Policy>,
@@ -179,7 +179,7 @@ pub enum CredentialKind {
     License(BorrowedKey),
     /// Certificates of the platform.
     Certificate(Certificate),
-    /// The list of the keys of the platform.
+    /// A list of what expires: the keys of the platform, or the contents of its deployments.
     Inventory(Arc<Inventory>),
 }
 
@@ -257,7 +257,12 @@ impl CredentialKind {
     /// The label of a list of keys, which has no expiry of its own.
     pub const INVENTORY: &'static str = "inventory";
 
-    /// The label value: `api_key`, `bearer_token`, `login`, `license`, `certificate`, `inventory`.
+    /// The label of the list of what expires inside the deployments, which has no expiry of its own.
+    pub const DEPLOYMENTS: &'static str = "deployments";
+    /// The labels of the kinds whose expiry is not a thing to know.
+    pub const WITHOUT_EXPIRY: [&'static str; 3] = [Self::LOGIN, Self::INVENTORY, Self::DEPLOYMENTS];
+
+    /// The label value: `api_key`, `bearer_token`, `login`, `license`, `certificate`, `inventory`, `deployments`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => Self::API_KEY,
@@ -265,6 +270,7 @@ impl CredentialKind {
             Self::Login { .. } => Self::LOGIN,
             Self::License(_) => Self::LICENSE,
             Self::Certificate(_) => Self::CERTIFICATE,
+            Self::Inventory(it) if it.scope.deployments().is_some() => Self::DEPLOYMENTS,
             Self::Inventory(_) => Self::INVENTORY,
         }
     }

@@ -35,9 +35,6 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// been repeated many times by newer messages.
 const TRIED_FOR_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The kind of a key that ECE lists and whose secret is not held.
-pub const LISTED: &str = "listed_api_key";
-
 /// A way to a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Integration {
@@ -132,7 +129,8 @@ pub struct Notice {
 pub struct NoticeCredential {
     /// Its name.
     pub name: String,
-    /// What it is: `api_key`, `bearer_token`, `login`, `license`, `certificate`, `inventory` or `listed_api_key`.
+    /// What it is: `api_key`, `bearer_token`, `login`, `license`, `certificate`, `inventory`, `deployments`, or
+    /// the label of an `ItemKind`.
     pub kind: String,
     /// The key's id, if known.
     pub key_id: Option<String>,
@@ -156,6 +154,8 @@ pub struct NoticeCredential {
     pub user: Option<String>,
     /// The name that its owner gave a listed key.
     pub description: Option<String>,
+    /// What people call the deployment that a listed key, certificate or license is in.
+    pub place: Option<String>,
     /// When a listed key was made.
     pub created_at: Option<DateTime<Utc>>,
 }

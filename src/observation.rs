@@ -4,6 +4,7 @@
 //! the meaning of a whole answer (status, codes, bodies) in `answer`.
 
 pub mod answer;
+pub mod deployments;
 pub mod elements;
 pub mod header;
 pub mod listing;

@@ -3,11 +3,13 @@
 //! A probe is `GET /api/v1/user` with the key itself, because ECE tells the expiry in a header of every answer to it.
 //! Where the header is missing (a key that never expires, or something between that strips it), ECE's list of the
 //! owner's keys is asked. Tokens and logins are in `session`, the license and the certificates in `platform`, lists of
-//! keys in `inventory`, Elastic Cloud Hosted in `hosted`. What an answer means is decided by `observation`; when to probe,
-//! how many at a time, and what follows from it, is the monitor's business.
+//! keys in `inventory`, what expires inside deployments in `deployments`, Elastic Cloud Hosted in `hosted`. What an answer
+//! means is decided by `observation`; when to probe, how many at a time, and what follows from it, is the monitor's
+//! business.
 //!
 //! The key goes to the configured URLs only: redirects are not followed, and no proxy is taken from the environment.
 
+mod deployments;
 mod examine;
 mod hosted;
 mod inventory;
@@ -28,6 +30,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::time::timeout;
 
+use self::deployments::Turns;
 pub use self::examine::{Endpoint, Exchange, endpoint, proxy_of, read_key};
 use self::key::Key;
 use self::page::Page;
@@ -65,6 +68,7 @@ pub struct Prober {
     coordinators: Vec<Coordinator>,
     keys: SecretReader,
     refusals: Refusals,
+    turns: Turns,
     timeout: Duration,
 }
 
@@ -73,7 +77,7 @@ struct Coordinator {
     user: Url,
     keys: Url,
     all_keys: Url,
-    /// What Elastic Cloud Hosted is asked where it does not show its keys.
+    /// The list of deployments, which Elastic Cloud Hosted is asked too where it does not show its keys.
     deployments: Url,
     auth: Url,
     login: Url,
@@ -107,8 +111,8 @@ enum Question<'a> {
     Login(&'a Login),
     /// When something of the platform expires, asked with a key.
     Platform(Subject, Borrowed<'a>),
-    /// Which keys there are, asked with a key.
-    List(&'a Inventory, Borrowed<'a>),
+    /// What there is in a list, asked with a key since this instant.
+    List(&'a Inventory, Borrowed<'a>, DateTime<Utc>),
 }
 
 /// What a failure says about asking the next coordinator.
@@ -160,6 +164,7 @@ impl Prober {
             coordinators,
             keys: SecretReader::default(),
             refusals: Refusals::default(),
+            turns: Turns::default(),
             timeout,
         })
     }
@@ -306,9 +311,13 @@ impl Prober {
             Question::Platform(subject, key) => {
                 self.ask_platform(coordinator, subject, key, now).await
             }
-            Question::List(inventory, key) => {
-                self.ask_for_list(coordinator, inventory, key, now).await
-            }
+            Question::List(inventory, key, since) => match inventory.scope.deployments() {
+                Some(wanted) => {
+                    let wanted = (inventory, wanted);
+                    self.ask_for_deployments(coordinator, wanted, key, since, now).await
+                }
+                None => self.ask_for_list(coordinator, inventory, key, now).await,
+            },
         }
     }
 
@@ -444,15 +453,16 @@ impl Question<'_> {
     /// How long it may take, when a probe may take `usual`.
     fn deadline(self, usual: Duration) -> Duration {
         match self {
-            Self::List(inventory, _) => inventory.timeout,
+            Self::List(inventory, ..) => inventory.timeout,
             Self::Key(_) | Self::Token(_) | Self::Login(_) | Self::Platform(..) => usual,
         }
     }
 
     /// Into how many parts the time left is divided while so many coordinators are left. A login is not cut short:
-    /// nobody else may be asked after it.
+    /// nobody else may be asked after it. Deployments have bounds of their own.
     fn shares(self, coordinators: usize) -> u32 {
         match self {
+            Self::List(inventory, ..) if inventory.scope.deployments().is_some() => 1,
             Self::Key(_) | Self::Token(_) | Self::Platform(..) | Self::List(..) => {
                 u32::try_from(coordinators).unwrap_or(u32::MAX)
             }

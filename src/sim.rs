@@ -8,6 +8,7 @@
 mod api;
 mod certificates;
 mod clock;
+mod deployments;
 mod desk;
 mod ece;
 mod hosted;
@@ -21,6 +22,7 @@ mod world;
 
 pub use certificates::{CertificateOptions, Certificates, Sends};
 pub use clock::Clock;
+pub use deployments::{InsideOf, ProxyFor, SimDeployment};
 pub use desk::{Desk, desk};
 pub use ece::{Connections, Ece, EceOptions, HeaderPath, Requests};
 pub use hosted::Hosted;

@@ -113,6 +113,8 @@ pub struct ListStatus {
     pub keys: Arc<Vec<Arc<Found>>>,
     /// How many keys of interest were listed last; `None` before the first list since the start.
     pub total: Option<usize>,
+    /// What is known of the deployments; `None` for a list of the keys of ECE.
+    pub deployments: Option<DeploymentsStatus>,
     /// How many entries of it could not be read.
     pub unreadable: usize,
     /// When the list was last read.
@@ -121,6 +123,15 @@ pub struct ListStatus {
     pub findings: Arc<VecDeque<Finding>>,
     /// What was found since the start of the process, by kind.
     pub found: BTreeMap<FindingKind, u64>,
+}
+
+/// What is known of the deployments of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeploymentsStatus {
+    /// How many of interest there are; `None` before the first list since the start.
+    pub total: Option<usize>,
+    /// Those of which something could not be read last, each with why.
+    pub unread: Vec<(Arc<str>, String)>,
 }
 
 impl ListStatus {

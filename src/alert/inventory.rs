@@ -1,10 +1,10 @@
-//! What a list of keys changes: which keys are new, gone, about to expire, or live too long.
+//! What a list of keys, or of what expires inside deployments, changes: which keys are new, gone, about to expire, or live too long.
 //!
 //! How long a listed key lives goes the way of every credential (`credential::decide`). What is new here is that keys come
 //! and go without a word in the configuration. Of a key that is held too, its credential speaks, not the list. A key that
 //! had expired before it was first seen is shown and not told: nobody was there to be told in time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,6 +156,14 @@ impl Found {
     }
 }
 
+/// What a list could not show.
+struct Absent<'a> {
+    /// The last place of a list that was cut.
+    edge: Option<(u8, i64)>,
+    /// The groups of items that could not be read.
+    unread: HashSet<&'a str>,
+}
+
 /// Takes a listing into account, which was read at `now`.
 pub fn reconcile(
     inventory: &Inventory,
@@ -164,19 +172,24 @@ pub fn reconcile(
     now: DateTime<Utc>,
 ) -> Reconciled {
     let mut out = Reconciled::default();
-    let edge = listing.items.iter().map(|it| it.rank(now)).max().filter(|_| listing.is_truncated());
+    let absent = Absent {
+        edge: listing.items.iter().map(|it| it.rank(now)).max().filter(|_| listing.is_truncated()),
+        unread: listing.unread.iter().map(|it| it.group.as_ref()).collect(),
+    };
     // The list is in the order of the ids, as the known keys are.
     let mut before = known.keys.iter().peekable();
     for item in &listing.items {
         while let Some((_, found)) = before.next_if(|(id, _)| **id < item.id) {
-            missing(inventory, known, edge, found, &mut out, now);
+            missing(inventory, known, &absent, found, &mut out, now);
         }
         let found = before.next_if(|(id, _)| **id == item.id).map(|(_, found)| found);
         listed(inventory, known, item, found, &mut out, now);
     }
     for (_, found) in before {
-        missing(inventory, known, edge, found, &mut out, now);
+        missing(inventory, known, &absent, found, &mut out, now);
     }
+    // To ask all deployments anew is too much for one of them, in which something changes always somewhere.
+    out.again = out.again.filter(|_| inventory.scope.deployments().is_none());
     out
 }
 
@@ -255,16 +268,20 @@ fn live(
     (decision.next, events)
 }
 
-/// A key that is known and that the list lacks. `edge` is the last place of a list that was cut.
+/// A key that is known and that the list lacks.
 fn missing(
     inventory: &Inventory,
     known: Known<'_>,
-    edge: Option<(u8, i64)>,
+    absent: &Absent<'_>,
     found: &Arc<Found>,
     out: &mut Reconciled,
     now: DateTime<Utc>,
 ) {
-    if edge.is_some_and(|edge| edge <= found.item.rank(now)) {
+    if absent.unread.contains(found.item.group()) {
+        // Nothing is known of it: it is taken to be there still.
+        return;
+    }
+    if absent.edge.is_some_and(|edge| edge <= found.item.rank(now)) {
         // It is behind those that are held: it may be there still.
         out.changes.push(Change::Gone(Arc::clone(found)));
         return;
@@ -282,12 +299,21 @@ fn missing(
     }
     let had_expired = matches!(found.item.reading, Some(Reading::ExpiresAt(at)) if at <= now);
     // What is filtered out from now on was not deleted.
-    let is_wanted = inventory.filter.matches(&found.item.user, &found.item.description);
+    let is_wanted = is_wanted(inventory, &found.item);
     if !had_expired && is_wanted && !found.is_held() && known.listed_at.is_some() {
         note(inventory, FindingKind::Deleted, found, out, now);
     }
 }
 
+fn is_wanted(inventory: &Inventory, item: &Item) -> bool {
+    let is_of_interest = inventory.scope.deployments().is_none_or(|wanted| {
+        wanted.kinds.contains(&item.kind) && wanted.matches(&item.place, item.deployment())
+    });
+    let is_held = item.reading != Some(Reading::Never) || inventory.holds_never_expiring();
+    is_of_interest && is_held && inventory.filter.matches(&item.user, &item.description)
+}
+
+/// Notes a finding, and tells it if that is wanted. Certificates and licenses come and go by themselves.
 fn note(
     inventory: &Inventory,
     kind: FindingKind,
@@ -295,6 +321,9 @@ fn note(
     out: &mut Reconciled,
     now: DateTime<Utc>,
 ) {
+    if !found.item.kind.is_key() {
+        return;
+    }
     out.findings.push(Finding { kind, at: now, item: found.item.clone() });
     let Some(severity) = kind.severity(inventory) else { return };
     let event = Event {
@@ -313,7 +342,9 @@ fn note(
 
 /// Whether a key lives longer than is allowed. One that has expired no longer does.
 fn lifespan(inventory: &Inventory, item: &Item, now: DateTime<Utc>) -> Lifespan {
-    let Some(max) = inventory.lifetime_max else { return Lifespan::Allowed };
+    let Some(max) = inventory.lifetime_max.filter(|_| item.kind.is_key()) else {
+        return Lifespan::Allowed;
+    };
     match (item.reading, item.created) {
         (Some(Reading::Never), _) => Lifespan::TooLong,
         (Some(Reading::ExpiresAt(at)), created)

@@ -1,16 +1,17 @@
-//! What is wanted of the list of all keys: which of them, how many, and what of them somebody is told.
+//! What is wanted of a list of what expires, the keys of ECE or the contents of deployments: what of it, how much, and
+//! what of it somebody is told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{BorrowedKey, Policy, Severity};
 
-/// The list of the keys of a platform, whose secrets are not held, read with the key of one of its credentials.
+/// A list of what expires and whose secrets are not held, read with the key of a credential of the platform.
 #[derive(Debug, Clone)]
 pub struct Inventory {
     /// The key with which the list is read.
     pub key: BorrowedKey,
-    /// Whose keys are listed.
+    /// What is listed.
     pub scope: InventoryScope,
     /// Which of them are of interest.
     pub filter: Filter,
@@ -30,21 +31,109 @@ pub struct Inventory {
     pub long_lived: Option<Severity>,
 }
 
-/// Whose keys are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InventoryScope {
-    /// Those of the owner of the key that asks.
+    /// The keys of the owner of the key that asks.
     Own,
-    /// Those of every user of the platform.
+    /// The keys of every user of the platform.
     All,
+    /// What expires inside the deployments.
+    Deployments(Deployments),
+}
+
+impl Inventory {
+    /// Whether keys that never expire are held. In deployments there are thousands, one for each rule of Kibana, so there
+    /// only if somebody is to be told of them.
+    pub fn holds_never_expiring(&self) -> bool {
+        self.scope.deployments().is_none()
+            || self.policy.never_expires.is_some()
+            || self.lifetime_max.is_some()
+    }
 }
 
 impl InventoryScope {
-    /// The word of the configuration: `own`, `all`.
-    pub fn label(self) -> &'static str {
+    /// The word of the configuration: `own`, `all`, `deployments`.
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Own => "own",
             Self::All => "all",
+            Self::Deployments(_) => "deployments",
+        }
+    }
+
+    /// What is wanted of the deployments, if they are listed.
+    pub fn deployments(&self) -> Option<&Deployments> {
+        match self {
+            Self::Deployments(deployments) => Some(deployments),
+            Self::Own | Self::All => None,
+        }
+    }
+}
+
+/// What is wanted of the deployments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deployments {
+    /// What is read of each; not empty.
+    pub kinds: Vec<ItemKind>,
+    /// Only deployments with such a name or id; empty is all.
+    pub include: Vec<Pattern>,
+    /// No deployments with such a name or id.
+    pub exclude: Vec<Pattern>,
+}
+
+impl Deployments {
+    /// Whether the deployment of this name and id is of interest.
+    pub fn matches(&self, name: &str, id: &str) -> bool {
+        let any = |them: &[Pattern]| them.iter().any(|it| it.matches(name) || it.matches(id));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+}
+
+/// What stands in a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ItemKind {
+    /// An API key of ECE.
+    #[default]
+    ApiKey,
+    /// An API key of the Elasticsearch of a deployment.
+    ElasticsearchApiKey,
+    /// A certificate that the Elasticsearch of a deployment uses or trusts.
+    ElasticsearchCertificate,
+    /// The license of the Elasticsearch of a deployment.
+    ElasticsearchLicense,
+}
+
+impl ItemKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::ApiKey,
+        Self::ElasticsearchApiKey,
+        Self::ElasticsearchCertificate,
+        Self::ElasticsearchLicense,
+    ];
+
+    /// The label value: `listed_api_key`, `elasticsearch_api_key`, `elasticsearch_certificate`,
+    /// `elasticsearch_license`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ApiKey => "listed_api_key",
+            Self::ElasticsearchApiKey => "elasticsearch_api_key",
+            Self::ElasticsearchCertificate => "elasticsearch_certificate",
+            Self::ElasticsearchLicense => "elasticsearch_license",
+        }
+    }
+
+    /// The kind of a label value.
+    pub fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.label() == label)
+    }
+
+    /// Whether it is a key: made by somebody, with an owner and a life that somebody chose.
+    pub fn is_key(self) -> bool {
+        match self {
+            Self::ApiKey | Self::ElasticsearchApiKey => true,
+            Self::ElasticsearchCertificate | Self::ElasticsearchLicense => false,
         }
     }
 }
@@ -122,6 +211,23 @@ mod tests {
         for (pattern, text, expected) in cases {
             assert_eq!(Pattern(pattern.into()).matches(text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn a_deployment_is_named_by_its_name_or_its_id() {
+        let patterns = |it: &[&str]| it.iter().map(|it| Pattern((*it).into())).collect();
+        let wanted = Deployments {
+            include: patterns(&["prod-*", "62be*"]),
+            exclude: patterns(&["prod-test", "62bedead"]),
+            ..Deployments::default()
+        };
+        assert!(wanted.matches("prod-logs", "1"));
+        assert!(wanted.matches("other", "62be1"));
+        assert!(!wanted.matches("other", "1"));
+        assert!(!wanted.matches("prod-test", "62be1"));
+        assert!(!wanted.matches("prod-logs", "62bedead"));
+        assert!(Deployments::default().matches("x", "1"));
+        assert!(ItemKind::ALL.iter().all(|it| ItemKind::parse(it.label()) == Some(*it)));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod inventory;
 mod watched;
 
-pub(super) use self::inventory::INVENTORY;
+pub(super) use self::inventory::{DEPLOYMENTS, INVENTORY};
 use self::watched::{CERTIFICATES, LICENSE};
 use super::Flavor;
 
@@ -117,6 +117,7 @@ pub(super) static ROOT: Table = Table {
         ("digest", LATER),
         ("heartbeat", LATER),
         ("inventory", "it belongs to a platform: platforms[].inventory"),
+        ("deployments", "it belongs to a platform: platforms[].deployments"),
         ("credentials", "credentials belong to a platform: platforms[].credentials"),
     ],
 };
@@ -204,6 +205,7 @@ static PLATFORM: Table = Table {
         Field::new("license", Kind::One(&LICENSE), LICENSE.doc),
         Field::new("certificates", Kind::One(&CERTIFICATES), CERTIFICATES.doc),
         Field::new("inventory", Kind::One(&INVENTORY), INVENTORY.doc),
+        Field::new("deployments", Kind::One(&DEPLOYMENTS), DEPLOYMENTS.doc),
     ],
     instead: &[
         ("url", "use `urls: [https://…]`"),

@@ -7,8 +7,8 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use super::{
-    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory, Platform,
-    Policy, Receiver, SecretSource, Severity, SmtpEncryption, Step, TlsConfig, TlsVerify,
+    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory, ItemKind,
+    Platform, Policy, Receiver, SecretSource, Severity, SmtpEncryption, Step, TlsConfig, TlsVerify,
     WebhookConfig,
 };
 use crate::schedule::{Schedule, format_duration};
@@ -175,7 +175,7 @@ fn license_and_certificates(page: &mut Page, it: &Platform) {
                     }
                 }
             }
-            CredentialKind::Inventory(inventory) => page.map("inventory", |page| {
+            CredentialKind::Inventory(inventory) => page.map(watched.kind.label(), |page| {
                 self::inventory(page, inventory);
                 self::watched(page, watched, it);
             }),
@@ -198,7 +198,20 @@ fn license_and_certificates(page: &mut Page, it: &Platform) {
 
 fn inventory(page: &mut Page, it: &Inventory) {
     page.text("credential", &it.key.credential);
-    page.line("scope", it.scope.label());
+    match it.scope.deployments() {
+        None => page.line("scope", it.scope.label()),
+        Some(wanted) => {
+            for (key, kind) in [
+                ("elasticsearch_api_keys", ItemKind::ElasticsearchApiKey),
+                ("certificates", ItemKind::ElasticsearchCertificate),
+                ("license", ItemKind::ElasticsearchLicense),
+            ] {
+                page.line(key, wanted.kinds.contains(&kind));
+            }
+            page.texts("include", wanted.include.iter().map(|it| &it.0));
+            page.texts("exclude", wanted.exclude.iter().map(|it| &it.0));
+        }
+    }
     let Filter { users, exclude_users, exclude_descriptions } = &it.filter;
     for (key, patterns) in [
         ("users", users),
@@ -267,7 +280,9 @@ fn watched(page: &mut Page, it: &Credential, platform: &Platform) {
             page.text("timezone", cron.zone());
         }
     }
-    if it.policy.steps != platform.policy.steps {
+    // Those of the deployments do not follow the platform's.
+    let is_apart = it.kind.label() == CredentialKind::DEPLOYMENTS;
+    if is_apart || it.policy.steps != platform.policy.steps {
         steps(page, &it.policy.steps);
     }
     if let Some(team) = &it.team {

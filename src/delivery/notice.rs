@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Integration, LISTED, Notice, NoticeCredential, NoticeProbe, Owed, Target};
+use super::{Integration, Notice, NoticeCredential, NoticeProbe, Owed, Target};
 use crate::alert::{AlertName, Event, Found, PlatformState, Reason, State, Status};
 use crate::config::{Config, Credential, CredentialKind, Platform, SecretSource};
 use crate::observation::listing::Item;
@@ -183,12 +183,13 @@ fn notice_credential(credential: &Credential, state: &State) -> NoticeCredential
         observed_at: state.observed_at,
         user: None,
         description: None,
+        place: None,
         created_at: None,
     }
 }
 
 fn notice_found(list: &Credential, state: &State, found: &Found) -> NoticeCredential {
-    let Item { id, user, description, created, reading } = &found.item;
+    let Item { id, kind, place, user, description, created, reading } = &found.item;
     let (expiry_state, expires_at) = match reading {
         Some(Reading::ExpiresAt(at)) => ("dated", Some(*at)),
         Some(Reading::Never) => ("never", None),
@@ -198,8 +199,8 @@ fn notice_found(list: &Credential, state: &State, found: &Found) -> NoticeCreden
     let said = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
     NoticeCredential {
         name: id.to_string(),
-        kind: LISTED.to_owned(),
-        key_id: Some(id.to_string()),
+        kind: kind.label().to_owned(),
+        key_id: kind.is_key().then(|| found.item.own_id().to_owned()),
         team: list.team.clone(),
         used_by: list.used_by.clone(),
         renewal_note: list.renewal_note.clone(),
@@ -210,6 +211,7 @@ fn notice_found(list: &Credential, state: &State, found: &Found) -> NoticeCreden
         secret_source: None,
         user: said(user),
         description: said(description),
+        place: said(place),
         created_at: *created,
     }
 }

@@ -90,7 +90,7 @@ fn expiry(encoder: &mut DescriptorEncoder<'_>, rows: &Rows, now: DateTime<Utc>) 
         encoder,
         rows,
         ("ece_credential_expiry_known", None),
-        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown. Absent for a login and an inventory, which have no expiry",
+        "1 if a probe has ever told when (or that never) the credential expires, 0 if the expiry is unknown. Absent for a login and for a list (inventory, deployments), which have no expiry",
         |row| has_expiry(row).then(|| Value::flag(row.reading.is_some())),
     )?;
     gauges(
@@ -111,7 +111,7 @@ fn expiry(encoder: &mut DescriptorEncoder<'_>, rows: &Rows, now: DateTime<Utc>) 
 
 /// Whether it is of a kind that has an expiry.
 fn has_expiry(row: &CredentialStatus) -> bool {
-    ![CredentialKind::LOGIN, CredentialKind::INVENTORY].contains(&row.kind)
+    !CredentialKind::WITHOUT_EXPIRY.contains(&row.kind)
 }
 
 fn expires_at(row: &CredentialStatus) -> Option<DateTime<Utc>> {

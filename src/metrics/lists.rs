@@ -1,4 +1,6 @@
-//! The families about listed keys. Pure.
+//! The families about listed keys. Pure. Those about what expires inside deployments are in `deployments`.
+
+mod deployments;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,9 +21,13 @@ pub(super) fn encode(
     lists: &[Arc<ListStatus>],
     now: DateTime<Utc>,
 ) -> fmt::Result {
+    let (of_deployments, lists): (Vec<_>, Vec<_>) =
+        lists.iter().cloned().partition(|it| it.deployments.is_some());
+    deployments::encode(encoder, &of_deployments)?;
     if lists.is_empty() {
         return Ok(());
     }
+    let lists = &lists[..];
     keys(encoder, lists)?;
     totals(encoder, lists, now)?;
     let mut family = family::counter(

@@ -11,7 +11,7 @@ use crate::alert::{self, Change, Event, Finding, FindingKind, Found, Known, Stat
 use crate::config::{CredentialKind, Inventory};
 use crate::delivery::{self, Subject};
 use crate::observation::listing::Listing;
-use crate::status::ListStatus;
+use crate::status::{DeploymentsStatus, ListStatus};
 use crate::store::RememberedList;
 
 /// How many findings are shown.
@@ -88,7 +88,8 @@ impl List {
     pub(super) fn apply(&mut self, draft: ListDraft, now: DateTime<Utc>) {
         if let Some(listing) = draft.listing {
             // What is held of it stands in `keys`.
-            self.listing = Some(Arc::new(Listing { items: Vec::new(), ..*listing }));
+            let unread = listing.unread.clone();
+            self.listing = Some(Arc::new(Listing { items: Vec::new(), unread, ..*listing }));
         }
         let is_changed = !draft.changes.is_empty();
         for change in draft.changes {
@@ -136,11 +137,29 @@ impl Monitor {
             let (key, user) = (&finding.item.id, &finding.item.user);
             tracing::info!(credential.id = %id, finding = kind, key.id = %key, user.id = %user, "finding in {id}: key {key} of {user} is {kind}");
         }
+        self.log_unread(at, list, listing);
         let list_draft = draft.lists.entry(at).or_default();
         list_draft.changes.extend(decision.changes);
         list_draft.findings.extend(decision.findings);
         list_draft.listing = Some(Arc::clone(listing));
         decision.again
+    }
+
+    /// Logs which deployments can no longer be read, and which can again.
+    fn log_unread(&self, at: usize, list: &List, listing: &Listing) {
+        let id = &self.slots[at].credential.id;
+        let before = list.listing.as_ref().map(|it| unread(it)).unwrap_or_default();
+        let unread = unread(listing);
+        for (place, why) in &unread {
+            if !before.iter().any(|(it, _)| it == place) {
+                tracing::warn!(credential.id = %id, deployment = %place, "cannot read all of deployment {place} for {id}: {why}");
+            }
+        }
+        for (place, _) in &before {
+            if !unread.iter().any(|(it, _)| it == place) {
+                tracing::info!(credential.id = %id, deployment = %place, "deployment {place} can be read again for {id}, or is gone");
+            }
+        }
     }
 
     /// Decides what the passing of time calls for about listed keys, into the draft.
@@ -224,10 +243,21 @@ impl Monitor {
             policy: Arc::clone(&list.inventory.policy),
             keys: Arc::clone(&list.shown),
             total: list.listing.as_ref().map(|it| it.total),
+            deployments: list.inventory.scope.deployments().map(|_| DeploymentsStatus {
+                total: list.listing.as_ref().map(|it| it.deployments),
+                unread: list.listing.as_ref().map(|it| unread(it)).unwrap_or_default(),
+            }),
             unreadable: list.listing.as_ref().map_or(0, |it| it.unreadable),
             listed_at: slot.state.last_success,
             findings: Arc::clone(&list.findings),
             found: list.found.clone(),
         }
     }
+}
+
+/// The deployments of which something could not be read, each with the first reason.
+fn unread(listing: &Listing) -> Vec<(Arc<str>, String)> {
+    // What is unread of one deployment stands together.
+    let of_each = listing.unread.chunk_by(|a, b| a.deployment() == b.deployment());
+    of_each.map(|it| (Arc::clone(&it[0].place), it[0].why.clone())).collect()
 }

@@ -4,12 +4,14 @@
 //! shell takes literally, because people paste it.
 
 mod command;
+mod deployments;
 mod inventory;
 mod platform;
 
 pub use self::command::{Block, commands};
 use super::text::{Kind, NOTE_CHARS_MAX, Thing, Topic, cut, plain, uses};
 use crate::alert::{AlertName, Reason};
+use crate::config::ItemKind;
 use crate::delivery::{Notice, NoticeCredential};
 
 /// What a person does, step by step, in the order of doing.
@@ -57,9 +59,7 @@ pub fn steps(notice: &Notice, topic: Topic) -> Vec<String> {
 fn kind_of(notice: &Notice) -> Kind {
     match notice.credential.as_ref().map(Thing::of) {
         Some(Thing::Credential(kind)) => kind,
-        Some(Thing::License | Thing::Certificate(_) | Thing::Listed | Thing::List) | None => {
-            Kind::Key
-        }
+        Some(_) | None => Kind::Key,
     }
 }
 
@@ -244,9 +244,17 @@ pub fn calls(notice: &Notice, topic: Topic) -> Vec<String> {
         Some(
             Thing::Credential(Kind::Login)
             | Thing::Certificate("endpoint")
-            | Thing::Listed
-            | Thing::List,
+            | Thing::Listed(
+                ItemKind::ApiKey
+                | ItemKind::ElasticsearchCertificate
+                | ItemKind::ElasticsearchLicense,
+            )
+            | Thing::List
+            | Thing::Deployments,
         ) => return Vec::new(),
+        Some(Thing::Listed(ItemKind::ElasticsearchApiKey)) => {
+            return deployments::calls(notice);
+        }
         Some(Thing::Credential(Kind::Token)) => {
             return vec!["POST /api/v1/users/auth/_login".to_owned()];
         }

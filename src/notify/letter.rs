@@ -250,7 +250,7 @@ fn section(notice: &Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -
             let name = plain(&credential.name);
             let what = match (Thing::of(credential), Thing::of(credential).noun()) {
                 (_, Some(noun)) => format!("The {noun}"),
-                (Thing::Listed, None) => format!("The {}", text::called(credential)),
+                (Thing::Listed(_), None) => format!("The {}", text::called(credential)),
                 (_, None) => format!("{kind} \"{name}\""),
             };
             (

@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::alert::{AlertName, Reason, Status};
-use crate::config::{CredentialKind, Severity};
-use crate::delivery::{LISTED, Notice, NoticeCredential};
+use crate::config::{CredentialKind, ItemKind, Severity};
+use crate::delivery::{Notice, NoticeCredential};
 
 /// The most characters of a server's answer that are shown: enough for any real error, too little to flood a log.
 pub const SHOWN_CHARS_MAX: usize = 256;
@@ -79,10 +79,12 @@ pub enum Thing<'a> {
     License,
     /// A certificate of the platform: of `endpoint`, or of this service.
     Certificate(&'a str),
-    /// A key that ECE lists, and whose secret is not held.
-    Listed,
+    /// A key that ECE lists and whose secret is not held, or what expires inside a deployment.
+    Listed(ItemKind),
     /// The list of keys.
     List,
+    /// The list of what expires inside the deployments.
+    Deployments,
 }
 
 impl<'a> Thing<'a> {
@@ -95,10 +97,10 @@ impl<'a> Thing<'a> {
                 Self::Certificate(name.strip_prefix("certificate-").unwrap_or(name))
             }
             CredentialKind::INVENTORY => Self::List,
-            LISTED => Self::Listed,
+            CredentialKind::DEPLOYMENTS => Self::Deployments,
             CredentialKind::BEARER_TOKEN => Self::Credential(Kind::Token),
             CredentialKind::LOGIN => Self::Credential(Kind::Login),
-            _ => Self::Credential(Kind::Key),
+            kind => ItemKind::parse(kind).map_or(Self::Credential(Kind::Key), Self::Listed),
         }
     }
 
@@ -110,8 +112,9 @@ impl<'a> Thing<'a> {
     /// `license`, `certificate of ui`; nothing for what is called by its name.
     pub fn noun(self) -> Option<String> {
         match self {
-            Self::Credential(_) | Self::Listed => None,
+            Self::Credential(_) | Self::Listed(_) => None,
             Self::List => Some("list of keys".to_owned()),
+            Self::Deployments => Some("list of deployments".to_owned()),
             Self::License => Some("license".to_owned()),
             Self::Certificate("endpoint") => Some("certificate of the endpoint".to_owned()),
             Self::Certificate(service) => Some(format!("certificate of {}", plain(service))),
@@ -149,6 +152,7 @@ pub fn labels(notice: &Notice) -> BTreeMap<String, String> {
         labels.extend(credential.labels.clone());
         labels.insert("credential".to_owned(), credential.name.clone());
         labels.insert("kind".to_owned(), credential.kind.clone());
+        labels.extend(credential.place.clone().map(|it| ("deployment".to_owned(), it)));
         labels.insert("team".to_owned(), credential.team.clone().unwrap_or_default());
     }
     labels.insert("alertname".to_owned(), notice.alert.clone());
@@ -211,15 +215,20 @@ pub fn predicate(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
             Some(at) => format!("RENEWED until {}", date(at)),
             None => "RENEWED, it does not expire any more".to_owned(),
         },
-        Reason::Removed if is_listed(notice) => "is GONE from ECE's list, or held now".to_owned(),
-        Reason::Removed => "REMOVED from the configuration, it is no longer watched".to_owned(),
+        Reason::Removed => match thing(notice) {
+            Some(Thing::Listed(ItemKind::ApiKey)) => {
+                "is GONE from ECE's list, or held now".to_owned()
+            }
+            Some(Thing::Listed(_)) => "is GONE, or its deployment is".to_owned(),
+            _ => "REMOVED from the configuration, it is no longer watched".to_owned(),
+        },
         Reason::Recovered => recovered(topic.alert, borrows(notice), expires_at),
         Reason::New | Reason::Escalated | Reason::Repeat => firing(notice, topic, expires_at, now),
     }
 }
 
-fn is_listed(notice: &Notice) -> bool {
-    notice.credential.as_ref().is_some_and(|it| Thing::of(it) == Thing::Listed)
+fn thing(notice: &Notice) -> Option<Thing<'_>> {
+    notice.credential.as_ref().map(Thing::of)
 }
 
 /// Whether the subject is read with somebody else's key, so that a 403 is not its own.
@@ -271,7 +280,7 @@ fn firing(
             None if notice
                 .credential
                 .as_ref()
-                .is_some_and(|it| it.kind == CredentialKind::LOGIN) =>
+                .is_some_and(|it| CredentialKind::WITHOUT_EXPIRY.contains(&it.kind.as_str())) =>
             {
                 "CANNOT BE CHECKED".to_owned()
             }
@@ -306,15 +315,26 @@ pub fn short_name(notice: &Notice) -> String {
     notice.credential.as_ref().map_or_else(|| "platform".to_owned(), called)
 }
 
-/// What people call it: its name, or for a listed key what its owner calls it, and who that is.
+/// What people call it: its name, or for a listed key what its owner calls it, and who that is, or where it is.
 pub fn called(credential: &NoticeCredential) -> String {
-    if Thing::of(credential) != Thing::Listed {
-        return plain(&credential.name);
-    }
+    let Thing::Listed(kind) = Thing::of(credential) else { return plain(&credential.name) };
     let name = credential.description.as_deref().unwrap_or(&credential.name);
-    match &credential.user {
-        Some(user) => format!("key \"{}\" of {}", cut(&plain(name), 60), cut(&plain(user), 40)),
-        None => format!("key \"{}\"", cut(&plain(name), 60)),
+    let name = cut(&plain(name), 60);
+    let place = cut(&plain(credential.place.as_deref().unwrap_or_default()), 60);
+    let user = credential.user.as_deref().map(|it| cut(&plain(it), 40));
+    match (kind, user) {
+        (ItemKind::ApiKey, Some(user)) => format!("key \"{name}\" of {user}"),
+        (ItemKind::ApiKey, None) => format!("key \"{name}\""),
+        (ItemKind::ElasticsearchApiKey, Some(user)) => {
+            format!("Elasticsearch API key \"{name}\" of deployment {place} (user {user})")
+        }
+        (ItemKind::ElasticsearchApiKey, None) => {
+            format!("Elasticsearch API key \"{name}\" of deployment {place}")
+        }
+        (ItemKind::ElasticsearchCertificate, _) => {
+            format!("certificate \"{name}\" of deployment {place}")
+        }
+        (ItemKind::ElasticsearchLicense, _) => format!("license of deployment {place}"),
     }
 }
 
@@ -326,7 +346,7 @@ pub fn summary(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
         Some(credential) => {
             let what = Thing::of(credential).noun();
             let what = what.unwrap_or_else(|| match Thing::of(credential) {
-                Thing::Listed => called(credential),
+                Thing::Listed(_) => called(credential),
                 _ => format!("credential {}", called(credential)),
             });
             format!("ECE {what} on {platform} {predicate}.")

@@ -1,7 +1,7 @@
-//! What a list of keys shows: its keys, those that expire first if there are too many. Pure.
+//! What a list shows: its keys and what else expires, that which expires first if there is too much. Pure.
 //!
 //! Secrets are not in such lists, and the one that the answer to a creation holds would not be read. Whether a key is
-//! new, gone or about to expire is decided by `alert`.
+//! new, gone or about to expire is decided by `alert`. How the answers of deployments are read is in `deployments`.
 
 use std::collections::BinaryHeap;
 use std::collections::HashSet;
@@ -14,10 +14,10 @@ use serde_json::Value;
 use super::Reading;
 use super::elements::{Elements, End};
 use super::header::{self, Expiration};
-use crate::config::Filter;
+use crate::config::{Filter, ItemKind};
 
 /// The longest id that is taken; those of ECE have 32 characters. A longer one could not be shown whole.
-const ID_CHARS_MAX: usize = 128;
+pub(super) const ID_CHARS_MAX: usize = 128;
 /// The longest user or description that is kept; what is longer is cut, since it goes into labels and mails.
 const TEXT_CHARS_MAX: usize = 256;
 
@@ -32,13 +32,39 @@ pub struct Listing {
     pub unreadable: usize,
     /// How many keys were listed, those without interest too.
     pub listed: usize,
+    /// How many deployments of interest there are; 0 for a list of the keys of ECE.
+    pub deployments: usize,
+    /// What of them could not be read, in the order of the groups: its items are neither here nor gone.
+    pub unread: Vec<Unread>,
 }
 
-/// One listed key.
+/// A part of a deployment that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The group of its items, see `Item::group`.
+    pub group: Box<str>,
+    /// What people call the deployment.
+    pub place: Arc<str>,
+    /// Why, a sentence for a person.
+    pub why: String,
+}
+
+impl Unread {
+    /// The id of the deployment.
+    pub fn deployment(&self) -> &str {
+        self.group.split(':').next().unwrap_or_default()
+    }
+}
+
+/// One listed key, or something else that expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its id, unique in the list.
+    /// Its id, unique in the list. Inside a deployment it is `DEPLOYMENT:KIND:ID`.
     pub id: Box<str>,
+    /// What it is.
+    pub kind: ItemKind,
+    /// What people call the deployment that it is in; empty for a key of ECE.
+    pub place: Arc<str>,
     /// The user that owns it; empty if the list does not say.
     pub user: Arc<str>,
     /// The name that its owner gave it.
@@ -57,6 +83,32 @@ impl Listing {
 }
 
 impl Item {
+    /// The id of something of this kind and id inside a deployment. The id of a deployment holds no colon.
+    pub fn id_in(deployment: &str, kind: ItemKind, id: &str) -> Box<str> {
+        format!("{deployment}:{}:{id}", kind.label()).into()
+    }
+
+    /// What `DEPLOYMENT:KIND` of the id is: that which is read by one request. Empty for a key of ECE.
+    pub fn group(&self) -> &str {
+        match self.kind {
+            ItemKind::ApiKey => "",
+            _ => self.id.match_indices(':').nth(1).map_or("", |(at, _)| &self.id[..at]),
+        }
+    }
+
+    /// The id of the deployment that it is in; empty for a key of ECE.
+    pub fn deployment(&self) -> &str {
+        self.group().split(':').next().unwrap_or_default()
+    }
+
+    /// Its id where it is, which is not unique in the list.
+    pub fn own_id(&self) -> &str {
+        match self.group() {
+            "" => &self.id,
+            group => &self.id[group.len() + 1..],
+        }
+    }
+
     /// The order of importance, most important first: what cannot be read, what expires soon, what expires late, what has
     /// expired, and what never does.
     pub fn rank(&self, now: DateTime<Utc>) -> (u8, i64) {
@@ -69,17 +121,64 @@ impl Item {
     }
 }
 
+/// Holds no more items than are wanted.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    items_max: usize,
+    now: DateTime<Utc>,
+    kept: BinaryHeap<Ranked>,
+    total: usize,
+}
+
+impl Keeper {
+    pub(super) fn new(items_max: usize, now: DateTime<Utc>) -> Self {
+        Self { items_max, now, kept: BinaryHeap::new(), total: 0 }
+    }
+
+    pub(super) fn keep(&mut self, item: Item) {
+        self.total += 1;
+        self.kept.push(Ranked { rank: item.rank(self.now), item });
+        if self.items_max < self.kept.len() {
+            self.kept.pop();
+        }
+    }
+
+    /// What was held, in the order of the ids, and how many there were.
+    pub(super) fn end(self) -> (Vec<Item>, usize) {
+        let mut items: Vec<Item> = self.kept.into_iter().map(|it| it.item).collect();
+        items.sort_by(|a, b| a.id.cmp(&b.id));
+        let kept = items.len();
+        // A list that names a key twice would otherwise name it as new again and again.
+        items.dedup_by(|a, b| a.id == b.id);
+        let total = self.total - (kept - items.len());
+        (items, total)
+    }
+}
+
+/// The users of a list: a hundred thousand keys are those of some hundred.
+#[derive(Debug, Default)]
+pub(super) struct Users(HashSet<Arc<str>>);
+
+impl Users {
+    /// The name of a user, once for all items.
+    pub(super) fn name(&mut self, user: &str) -> Arc<str> {
+        let user = short(user);
+        self.0.get(user.as_str()).cloned().unwrap_or_else(|| {
+            let user: Arc<str> = user.into();
+            self.0.insert(Arc::clone(&user));
+            user
+        })
+    }
+}
+
 /// Reads a list of keys that arrives piece by piece, and holds no more than is wanted.
 #[derive(Debug)]
 pub struct Lister<'a> {
     elements: Elements,
     filter: &'a Filter,
-    items_max: usize,
     date: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-    kept: BinaryHeap<Ranked>,
-    users: HashSet<Arc<str>>,
-    total: usize,
+    keeper: Keeper,
+    users: Users,
     unreadable: usize,
     listed: usize,
 }
@@ -144,12 +243,9 @@ impl<'a> Lister<'a> {
         Self {
             elements: Elements::of("keys"),
             filter,
-            items_max,
             date,
-            now,
-            kept: BinaryHeap::new(),
-            users: HashSet::new(),
-            total: 0,
+            keeper: Keeper::new(items_max, now),
+            users: Users::default(),
             unreadable: 0,
             listed: 0,
         }
@@ -157,8 +253,7 @@ impl<'a> Lister<'a> {
 
     /// Reads on.
     pub fn feed(&mut self, piece: &[u8]) {
-        let Self { elements, filter, items_max, date, now, kept, users, .. } = self;
-        let (total, unreadable, listed) = (&mut self.total, &mut self.unreadable, &mut self.listed);
+        let Self { elements, filter, date, keeper, users, unreadable, listed } = self;
         elements.feed(piece, |element| {
             let entry = serde_json::from_slice::<Entry>(element).ok();
             let Some(item) = entry.and_then(|it| item(&it, *date, users)) else {
@@ -167,11 +262,7 @@ impl<'a> Lister<'a> {
             };
             *listed += 1;
             if filter.matches(&item.user, &item.description) {
-                *total += 1;
-                kept.push(Ranked { rank: item.rank(*now), item });
-                if *items_max < kept.len() {
-                    kept.pop();
-                }
+                keeper.keep(item);
             }
         });
     }
@@ -179,30 +270,21 @@ impl<'a> Lister<'a> {
     /// What the whole list showed; `None` if it was none, or broke off.
     pub fn end(self) -> Option<Listing> {
         let End::Whole { skipped } = self.elements.end() else { return None };
-        let mut items: Vec<Item> = self.kept.into_iter().map(|it| it.item).collect();
-        items.sort_by(|a, b| a.id.cmp(&b.id));
-        let kept = items.len();
-        // A list that names a key twice would otherwise name it as new again and again.
-        items.dedup_by(|a, b| a.id == b.id);
-        let total = self.total - (kept - items.len());
+        let (items, total) = self.keeper.end();
         let unreadable = self.unreadable + skipped;
-        Some(Listing { items, total, unreadable, listed: self.listed })
+        let listed = self.listed;
+        Some(Listing { items, total, unreadable, listed, ..Listing::default() })
     }
 }
 
-fn item(entry: &Entry, date: Option<DateTime<Utc>>, users: &mut HashSet<Arc<str>>) -> Option<Item> {
+fn item(entry: &Entry, date: Option<DateTime<Utc>>, users: &mut Users) -> Option<Item> {
     let id = word(&entry.id).filter(|it| !it.is_empty() && it.chars().count() <= ID_CHARS_MAX)?;
-    let user = short(&word(&entry.user_id).unwrap_or_default());
-    // A hundred thousand keys are those of some hundred users.
-    let user = users.get(user.as_str()).cloned().unwrap_or_else(|| {
-        let user: Arc<str> = user.into();
-        users.insert(Arc::clone(&user));
-        user
-    });
     let expiry = instant(&entry.expiration_date, date);
     Some(Item {
         id: id.into(),
-        user,
+        kind: ItemKind::ApiKey,
+        place: Arc::default(),
+        user: users.name(&word(&entry.user_id).unwrap_or_default()),
         description: short(&word(&entry.description).unwrap_or_default()).into(),
         created: match instant(&entry.creation_date, date) {
             Expiration::At { at, .. } => Some(at),
@@ -226,7 +308,7 @@ pub(super) fn instant(value: &Value, date: Option<DateTime<Utc>>) -> Expiration 
 }
 
 /// A text; old versions number things.
-fn word(value: &Value) -> Option<String> {
+pub(super) fn word(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -234,7 +316,8 @@ fn word(value: &Value) -> Option<String> {
     }
 }
 
-fn short(text: &str) -> String {
+/// A text that is cut if it is too long.
+pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(TEXT_CHARS_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),

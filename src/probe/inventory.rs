@@ -29,7 +29,7 @@ impl Prober {
             Err(failure) => return Sight::failed(failure),
         };
         let borrowed = Borrowed { key: &key, credential: &inventory.key.credential };
-        self.ask_in_turn(Question::List(inventory, borrowed), started, now).await
+        self.ask_in_turn(Question::List(inventory, borrowed, started), started, now).await
     }
 
     /// Asks one coordinator for the list.
@@ -41,7 +41,7 @@ impl Prober {
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
         let url = match inventory.scope {
-            InventoryScope::Own => &coordinator.keys,
+            InventoryScope::Own | InventoryScope::Deployments(_) => &coordinator.keys,
             InventoryScope::All => &coordinator.all_keys,
         };
         let authorization = borrowed.key.authorization.clone();
@@ -66,7 +66,7 @@ impl Prober {
         };
         let result = match page.meaning_without_expiry(now()) {
             Meaning::Failed(it) => {
-                Err(self.explained(coordinator, it, &wanted(inventory.scope), borrowed, now).await)
+                Err(self.explained(coordinator, it, &wanted(&inventory.scope), borrowed, now).await)
             }
             Meaning::Told(_) | Meaning::NotReported => Err(no_list(coordinator.transport.host())),
         };
@@ -74,9 +74,9 @@ impl Prober {
     }
 }
 
-fn wanted(scope: InventoryScope) -> Wanted {
+fn wanted(scope: &InventoryScope) -> Wanted {
     match scope {
-        InventoryScope::Own => Wanted {
+        InventoryScope::Own | InventoryScope::Deployments(_) => Wanted {
             what: "the list of its keys".to_owned(),
             role: "ece_deployment_viewer",
             operation: "get-api-keys",

@@ -74,6 +74,11 @@ impl<'a> Arriving<'a> {
         self.response.status().as_u16() == 200 && !is_page
     }
 
+    /// How long it asks to be left alone.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        self.rest
+    }
+
     /// When it was given, by its header `Date`.
     pub(super) fn date(&self) -> Option<DateTime<Utc>> {
         date(self.response.headers())

@@ -1,5 +1,6 @@
 //! The HTTP calls of the simulated ECE, its errors, and its ways to fail.
 
+mod deployments;
 pub(super) mod platform;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER,
 };
+use axum::http::request::Parts;
 use axum::http::response::Builder;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 use base64::Engine;
@@ -78,7 +80,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
-    let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let authorization = authorization(&head);
     let (method, path) = (&head.method, head.uri.path());
     coordinator.count(method, path, authorization);
     let body = match *method {
@@ -87,7 +89,7 @@ pub(super) async fn answer(
     };
     let of_session =
         of_session(&coordinator, (method, path), authorization, &body.unwrap_or_default());
-    match of_session.unwrap_or_else(|| decide(&coordinator, (method, path), authorization)) {
+    match of_session.unwrap_or_else(|| decide(&coordinator, &head)) {
         Decided::Answer(response) => Ok(response),
         Decided::Hang => std::future::pending().await,
         Decided::Reset => Err(reset.now()),
@@ -99,6 +101,10 @@ enum Decided {
     Answer(Response<Body>),
     Hang,
     Reset,
+}
+
+fn authorization(request: &Parts) -> Option<&str> {
+    request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
 /// What time the platform takes it to be.
@@ -123,28 +129,24 @@ fn of_session(
     Some(Decided::Answer(json_response(head(now), status, &body)))
 }
 
-fn decide(
-    coordinator: &Coordinator,
-    (method, path): (&Method, &str),
-    authorization: Option<&str>,
-) -> Decided {
+fn decide(coordinator: &Coordinator, request: &Parts) -> Decided {
     let mut world = coordinator.world();
     let now = now(coordinator, &world);
-    let sent = authorization.and_then(|it| it.strip_prefix("ApiKey ")).map(str::trim);
+    let sent = authorization(request).and_then(|it| it.strip_prefix("ApiKey ")).map(str::trim);
     let user = sent.and_then(|it| world.by_encoded(it)).map_or(String::new(), |it| it.user.clone());
     let allowance = world.hosted.map(|it| world.windows.spend(it, &user, now));
     let key = sent.and_then(|it| world.by_encoded(it));
-    let fault = match (&world.fault, key) {
-        (Fault::None, Some(key)) => &key.fault,
-        (fault, _) => fault,
-    };
+    let deployment = deployments::inside_of(&world, request.uri.path());
+    let faults = [Some(&world.fault), key.map(|it| &it.fault), deployment.map(|it| &it.fault)];
+    let fault = faults.into_iter().flatten().find(|it| **it != Fault::None);
+    let fault = fault.unwrap_or(&Fault::None);
     let head = || allowance.map_or_else(|| head(now), |it| it.told(head(now)));
     if let Some(allowance) = allowance.filter(|it| it.remaining.is_none()) {
         let head = head().status(StatusCode::TOO_MANY_REQUESTS);
         let head = head.header(RETRY_AFTER, allowance.retry_after(now));
         return Decided::Answer(built(head, Body::empty()));
     }
-    let good = || call(&world, now, method, path, authorization, key);
+    let good = || call(&world, now, request, key);
     let response = match fault {
         Fault::None | Fault::Forbidden => {
             let (status, body) = match (fault, key.map(|key| key.works_at(now))) {
@@ -231,20 +233,18 @@ fn misbehaving(response: Builder, fault: &Fault, body: &Value) -> Response<Body>
 fn call(
     world: &World,
     now: DateTime<Utc>,
-    method: &Method,
-    path: &str,
-    authorization: Option<&str>,
+    request: &Parts,
     key: Option<&SimKey>,
 ) -> (StatusCode, Value) {
-    let key = match (authorization, key) {
+    let key = match (authorization(request), key) {
         (None, _) => return (StatusCode::UNAUTHORIZED, error(MISSING)),
         (Some(_), Some(key)) if key.works_at(now) == Works::Yes => key,
         (Some(_), _) => return (StatusCode::UNAUTHORIZED, error(INVALID)),
     };
-    if method != Method::GET {
+    if request.method != Method::GET {
         return (StatusCode::METHOD_NOT_ALLOWED, error(NOT_ALLOWED));
     }
-    let path = path.strip_prefix("/api/v1").unwrap_or("");
+    let path = request.uri.path().strip_prefix("/api/v1").unwrap_or("");
     if let Some(hosted) = world.hosted {
         return hosted::call(world, hosted, path, key);
     }
@@ -260,11 +260,16 @@ fn call(
         }
         "/users/auth/keys/_all" => match key.role {
             Role::Admin => (StatusCode::OK, keys(world.listed())),
-            Role::Viewer | Role::DeploymentViewer => (StatusCode::FORBIDDEN, error(FORBIDDEN)),
+            Role::Viewer | Role::DeploymentViewer | Role::DeploymentManager => {
+                (StatusCode::FORBIDDEN, error(FORBIDDEN))
+            }
         },
         "/platform" => (StatusCode::OK, json!({"version": "3.8.0", "services": [], "regions": []})),
         _ if path.starts_with("/platform/") => {
             platform::call(world, path.trim_start_matches("/platform/"), key)
+        }
+        _ if path == "/deployments" || path.starts_with("/deployments/") => {
+            deployments::call(world, path.trim_start_matches("/deployments"), &request.headers, key)
         }
         _ => match path.strip_prefix("/users/auth/keys/") {
             Some(id) => match world.listed().find(|it| it.id == id && it.user == key.user) {
@@ -281,6 +286,16 @@ fn user(key: &SimKey) -> Value {
         Role::DeploymentViewer => {
             ("ece_deployment_viewer", &["get-current-user", "get-api-keys", "get-api-key"])
         }
+        Role::DeploymentManager => (
+            "ece_deployment_manager",
+            &[
+                "get-current-user",
+                "get-api-keys",
+                "get-api-key",
+                "list-deployments",
+                "get-deployment-resource-proxy-requests",
+            ],
+        ),
         Role::Viewer => (
             "ece_platform_viewer",
             &[
@@ -300,6 +315,8 @@ fn user(key: &SimKey) -> Value {
                 "get-license",
                 "get-tls-certificate",
                 "get-users-api-keys",
+                "list-deployments",
+                "get-deployment-resource-proxy-requests",
             ],
         ),
     };

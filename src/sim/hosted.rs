@@ -101,7 +101,9 @@ pub(super) fn call(world: &World, hosted: Hosted, path: &str, key: &SimKey) -> (
         "/user" => (StatusCode::NOT_FOUND, error(NO_USER)),
         "/users/auth/keys" => match key.role {
             Role::Admin => (StatusCode::OK, keys(world.listed())),
-            Role::Viewer | Role::DeploymentViewer => (StatusCode::FORBIDDEN, error(DENIED)),
+            Role::Viewer | Role::DeploymentViewer | Role::DeploymentManager => {
+                (StatusCode::FORBIDDEN, error(DENIED))
+            }
         },
         "/deployments" => {
             let deployment = |number: usize| {

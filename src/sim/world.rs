@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chrono::{DateTime, Days, SecondsFormat, TimeDelta, Utc};
 
-use super::{Hosted, Sessions, hosted};
+use super::{Hosted, ProxyFor, Sessions, SimDeployment, hosted};
 
 /// How long a key lives that ECE makes without being told: three months.
 const KEY_DAYS: u64 = 90;
@@ -28,6 +28,10 @@ pub struct World {
     pub clock_offset: TimeDelta,
     /// The license; without it, the call answers 404.
     pub license: Option<License>,
+    /// The deployments.
+    pub deployments: Vec<SimDeployment>,
+    /// Who may send requests to deployments.
+    pub proxy_for: ProxyFor,
     /// What the call about the certificates of a service answers, by service; see [`World::set_service`].
     pub services: BTreeMap<String, serde_json::Value>,
 }
@@ -89,6 +93,8 @@ pub enum KeyState {
 pub enum Role {
     /// See deployments and the own keys, but not the platform.
     DeploymentViewer,
+    /// See and change deployments, but not see the platform.
+    DeploymentManager,
     /// See the platform and the own keys.
     Viewer,
     /// See the keys of all users too.
@@ -278,6 +284,14 @@ impl World {
     pub fn set_service(&mut self, name: &str, chain: &[String], status: Option<DateTime<Utc>>) {
         let answer = super::api::platform::service(chain, status);
         self.services.insert(name.to_owned(), answer);
+    }
+
+    /// The first deployment of this name; an error that names it if there is none.
+    pub fn deployment(&mut self, name: &str) -> anyhow::Result<&mut SimDeployment> {
+        self.deployments
+            .iter_mut()
+            .find(|it| it.name == name)
+            .with_context(|| format!("the simulated ECE has no deployment {name:?}"))
     }
 
     /// Lets something go wrong, or right again with [`Fault::None`].

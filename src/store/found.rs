@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger;
 use super::row::{FiringRow, ReadingRow, firing, firing_row, reading, reading_row};
 use crate::alert::{Change, Finding, FindingKind, Found, Lifespan, State};
-use crate::config::CredentialId;
+use crate::config::{CredentialId, ItemKind};
 use crate::observation::listing::Item;
 use crate::time::{from_ms, to_ms};
 
@@ -30,6 +30,9 @@ pub struct RememberedList {
 #[serde(default)]
 struct ItemRow {
     id: String,
+    /// Empty in rows of before there were kinds.
+    kind: String,
+    place: String,
     user: String,
     description: String,
     created_ms: Option<i64>,
@@ -54,6 +57,8 @@ struct FoundRow {
 fn item_row(item: &Item) -> ItemRow {
     ItemRow {
         id: item.id.to_string(),
+        kind: item.kind.label().to_owned(),
+        place: item.place.to_string(),
         user: item.user.to_string(),
         description: item.description.to_string(),
         created_ms: item.created.map(to_ms),
@@ -62,14 +67,19 @@ fn item_row(item: &Item) -> ItemRow {
 }
 
 fn item(row: ItemRow, users: &mut HashSet<Arc<str>>) -> Item {
-    let user = users.get(row.user.as_str()).cloned().unwrap_or_else(|| {
-        let user: Arc<str> = row.user.into();
-        users.insert(Arc::clone(&user));
-        user
-    });
+    // Many items are of the same user, in the same place.
+    let mut once = |text: String| {
+        users.get(text.as_str()).cloned().unwrap_or_else(|| {
+            let text: Arc<str> = text.into();
+            users.insert(Arc::clone(&text));
+            text
+        })
+    };
     Item {
         id: row.id.into(),
-        user,
+        kind: ItemKind::parse(&row.kind).unwrap_or_default(),
+        place: once(row.place),
+        user: once(row.user),
         description: row.description.into(),
         created: row.created_ms.map(from_ms),
         reading: row.reading.as_ref().map(reading),
@@ -223,7 +233,9 @@ mod tests {
         let at = from_ms(1_795_000_000_123);
         let found = Found {
             item: Item {
-                id: "8e2f".into(),
+                id: "62be:elasticsearch_api_key:8e2f".into(),
+                kind: ItemKind::ElasticsearchApiKey,
+                place: "logs".into(),
                 user: "marc".into(),
                 description: "ci \"x\"".into(),
                 created: Some(at),
@@ -250,6 +262,9 @@ mod tests {
         };
         let text = write_found(&found).unwrap();
         assert_eq!(read_found(&text, &mut HashSet::new()).unwrap(), found);
+        let old = r#"{"item":{"id":"10","user":"marc"}}"#;
+        let old = read_found(old, &mut HashSet::new()).unwrap().item;
+        assert_eq!((old.kind, old.group(), old.own_id()), (ItemKind::ApiKey, "", "10"));
         assert_eq!(read_found("{}", &mut HashSet::new()).unwrap().state, State::default());
     }
 }

@@ -17,13 +17,21 @@ use crate::metrics::{exposed, families};
 use crate::promql;
 use crate::world::run;
 
+/// Why no dashboard shows the lists.
+const LISTED: &str = "the page /keys shows lists, which may have tens of thousands of rows";
+
 /// Metrics of the program that no dashboard shows, with the reason.
-const USED_ELSEWHERE: [(&str, &str); 2] = [
+const USED_ELSEWHERE: [(&str, &str); 7] = [
     (
         "ece_credential_expiry_days",
         "for people without PromQL; dashboards compute from the timestamp, which is right between scrapes",
     ),
     ("ece_expiry_exporter_external_url_info", "for the links of the rules to the runbooks"),
+    ("ece_deployment_info", LISTED),
+    ("ece_deployment_expiry_timestamp_seconds", LISTED),
+    ("ece_deployments", LISTED),
+    ("ece_deployments_unread", LISTED),
+    ("ece_deployments_truncated", LISTED),
 ];
 
 /// Metrics that Prometheus itself writes about each target.

@@ -9,6 +9,7 @@ mod coordinator;
 mod crash;
 mod dashboards;
 mod demo;
+mod deployments;
 mod doctor;
 mod docs;
 mod ech;

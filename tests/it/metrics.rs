@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::alert::{AlertName, FindingKind, Found, Lifespan, State};
-use ece_expiry_exporter::config::{CredentialId, Policy, Repeat, Severity, Step};
+use ece_expiry_exporter::config::{CredentialId, ItemKind, Policy, Repeat, Severity, Step};
 use ece_expiry_exporter::delivery::{Integration, Target};
 use ece_expiry_exporter::metrics::{Format, Telemetry, probe_only, render};
 use ece_expiry_exporter::observation::listing::Item;
 use ece_expiry_exporter::observation::{FailureReason, Reading};
 use ece_expiry_exporter::status::{
-    CredentialStatus, FiringAlert, ListStatus, PlatformStatus, Snapshot,
+    CredentialStatus, DeploymentsStatus, FiringAlert, ListStatus, PlatformStatus, Snapshot,
 };
 use expect_test::expect_file;
 
@@ -154,15 +154,17 @@ fn small() -> Snapshot {
                 ..platform("dev", 1)
             }),
         ],
-        lists: vec![Arc::new(listed())],
+        lists: vec![Arc::new(inventory()), deployments()],
     }
 }
 
 /// A list of which more keys are of interest than are held.
-fn listed() -> ListStatus {
+fn inventory() -> ListStatus {
     let key = |id: &str, description: &str, reading, held_by: Option<&str>, lifespan| {
         let item = Item {
             id: id.into(),
+            kind: ItemKind::ApiKey,
+            place: "".into(),
             user: "marc".into(),
             description: description.into(),
             created: Some(now() - days(10)),
@@ -184,10 +186,54 @@ fn listed() -> ListStatus {
         ]),
         total: Some(9),
         unreadable: 1,
+        deployments: None,
         listed_at: Some(now() - TimeDelta::minutes(7)),
         findings: Arc::new(VecDeque::new()),
         found: BTreeMap::from([(FindingKind::Deleted, 2)]),
     }
+}
+
+/// Something in a list, made three months before it expires.
+fn listed(id: &str, kind: ItemKind, place: &str, reading: Option<Reading>) -> Arc<Found> {
+    Arc::new(Found {
+        item: Item {
+            id: id.into(),
+            kind,
+            place: place.into(),
+            user: "marc".into(),
+            description: "ci \"nightly\"".into(),
+            created: None,
+            reading,
+        },
+        held_by: None,
+        state: State::default(),
+        missed: 0,
+        lifespan: Lifespan::Allowed,
+    })
+}
+
+fn deployments() -> Arc<ListStatus> {
+    let inside = |kind, id: &str, left| {
+        let reading = Reading::ExpiresAt(now() + days(left));
+        listed(&Item::id_in("62be", kind, id), kind, "logs", Some(reading))
+    };
+    let items = vec![
+        inside(ItemKind::ElasticsearchApiKey, "VuaC", 9),
+        inside(ItemKind::ElasticsearchCertificate, "certs/node.crt", 80),
+        inside(ItemKind::ElasticsearchLicense, "license", -1),
+    ];
+    let unread = vec![("metrics".into(), "it answers 404".to_owned())];
+    Arc::new(ListStatus {
+        id: CredentialId { platform: "prod".into(), name: "deployments".into() },
+        policy: policy(),
+        total: Some(items.len()),
+        keys: Arc::new(items),
+        deployments: Some(DeploymentsStatus { total: Some(2), unread }),
+        unreadable: 0,
+        listed_at: Some(now()),
+        findings: Arc::default(),
+        found: BTreeMap::new(),
+    })
 }
 
 fn busy() -> Telemetry {

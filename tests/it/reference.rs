@@ -15,16 +15,17 @@ const EACH: &str = "for each configured credential";
 const PROBED: &str = "once the credential has been probed";
 const DATED: &str = "while an expiry is known; a credential that never expires has none";
 const PLATFORM: &str = "for each configured platform";
+const LISTED: &str = "once the list was read";
 const CHANNEL: &str = "for each channel of a receiver, from the start on";
 const LINUX: &str = "on Linux";
 
 /// A part of the reference: its heading, and each metric with when it is there and an example.
 type Part = (&'static str, &'static [(&'static str, &'static str, &'static str)]);
 
-const LISTED: &str = "for each listed key that is watched, with `inventory`";
+const LISTED_KEY: &str = "for each listed key that is watched, with `inventory`";
 const LIST: &str = "for each platform with `inventory`";
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     (
         "Credentials",
         &[
@@ -37,7 +38,7 @@ const PARTS: [Part; 6] = [
             ("ece_credential_expiry_days", DATED, "bottomk(10, ece_credential_expiry_days)"),
             (
                 "ece_credential_expiry_known",
-                "for each configured credential but logins",
+                "for each configured credential but logins and lists",
                 "ece_credential_expiry_known == 0",
             ),
             ("ece_credential_never_expires", EACH, "ece_credential_never_expires == 1"),
@@ -139,7 +140,7 @@ const PARTS: [Part; 6] = [
         &[
             (
                 "ece_api_key_info",
-                LISTED,
+                LISTED_KEY,
                 "count by (platform, user_id) (ece_api_key_info{credential=\"\"})",
             ),
             (
@@ -163,6 +164,24 @@ const PARTS: [Part; 6] = [
                 "for each platform with `inventory`, and kind of finding",
                 "increase(ece_api_key_findings_total{finding=\"deleted\"}[1d]) > 0",
             ),
+        ],
+    ),
+    (
+        "Deployments",
+        &[
+            (
+                "ece_deployment_info",
+                "for each key, certificate and license that is watched by `deployments`",
+                "count by (platform, deployment, kind) (ece_deployment_info)",
+            ),
+            (
+                "ece_deployment_expiry_timestamp_seconds",
+                "for each of them that expires",
+                "bottomk(10, ece_deployment_expiry_timestamp_seconds - time() > 0)",
+            ),
+            ("ece_deployments", LISTED, "sum by (platform) (ece_deployments)"),
+            ("ece_deployments_unread", LISTED, "ece_deployments_unread > 0"),
+            ("ece_deployments_truncated", LISTED, "ece_deployments_truncated == 1"),
         ],
     ),
     (

@@ -6,7 +6,9 @@ use chrono::TimeDelta;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::config::{BorrowedKey, Filter, InventoryScope, Policy, Repeat, SecretSource, Step};
+use crate::config::{
+    BorrowedKey, Filter, InventoryScope, ItemKind, Policy, Repeat, SecretSource, Step,
+};
 
 fn day(n: i64) -> DateTime<Utc> {
     "2026-11-01T00:00:00Z".parse::<DateTime<Utc>>().unwrap() + TimeDelta::days(n)
@@ -38,6 +40,8 @@ fn inventory() -> Inventory {
 fn key(id: &str, expires: Option<i64>) -> Item {
     Item {
         id: id.into(),
+        kind: ItemKind::ApiKey,
+        place: Arc::default(),
         user: "marc".into(),
         description: "ci".into(),
         created: Some(day(expires.unwrap_or(0) - 90)),
@@ -69,7 +73,7 @@ impl Watched {
         use std::fmt::Write;
         let mut items = items.to_vec();
         items.sort_by(|a, b| a.id.cmp(&b.id));
-        let listing = Listing { listed: items.len(), items, total, unreadable: 0 };
+        let listing = Listing { listed: items.len(), items, total, ..Listing::default() };
         let known = Known { keys: &self.keys, held: &self.held, listed_at: self.listed_at };
         let Reconciled { changes, events, findings, again } =
             reconcile(&self.inventory, known, &listing, day(at));
@@ -231,4 +235,57 @@ fn an_expiry_that_moves_later_is_believed_when_it_is_seen_twice() {
         day 1: again
         day 2: <a CredentialExpiring renewed warning>
     "#]]);
+}
+
+#[test]
+fn what_could_not_be_read_of_a_deployment_is_not_gone() {
+    let inside = |deployment: &str, kind: ItemKind| Item {
+        id: Item::id_in(deployment, kind, "1"),
+        kind,
+        place: deployment.into(),
+        ..key("", Some(10))
+    };
+    let mut inventory = inventory();
+    inventory.scope = InventoryScope::Deployments(crate::config::Deployments {
+        kinds: ItemKind::ALL.to_vec(),
+        ..Default::default()
+    });
+    let items = [
+        inside("a", ItemKind::ElasticsearchApiKey),
+        inside("a", ItemKind::ElasticsearchCertificate),
+        inside("b", ItemKind::ElasticsearchApiKey),
+        inside("b", ItemKind::ElasticsearchLicense),
+    ];
+    let mut keys = BTreeMap::new();
+    let held = HashMap::new();
+    let unread = |group: &str| crate::observation::listing::Unread {
+        group: group.into(),
+        place: Arc::default(),
+        why: String::new(),
+    };
+    let mut read = |items: &[Item], unread: Vec<_>, at: i64| {
+        let listing =
+            Listing { items: items.to_vec(), total: items.len(), unread, ..Listing::default() };
+        let known = Known { keys: &keys, held: &held, listed_at: Some(day(at - 1)) };
+        let out = reconcile(&inventory, known, &listing, day(at));
+        for change in out.changes {
+            match change {
+                Change::Put(found) => drop(keys.insert(found.item.id.clone(), found)),
+                Change::Gone(found) => drop(keys.remove(&found.item.id)),
+            }
+        }
+        let told = |it: &Finding| format!("{} {}", it.item.id, it.kind.label());
+        let findings: Vec<String> = out.findings.iter().map(told).collect();
+        (keys.len(), findings)
+    };
+    assert_eq!(read(&items, vec![], 0).0, 4);
+    for at in 1..4 {
+        let cannot = vec![unread("a:elasticsearch_api_key"), unread("b:elasticsearch_license")];
+        assert_eq!(read(&[items[1].clone(), items[2].clone()], cannot, at), (4, vec![]));
+    }
+    let rest = [items[1].clone()];
+    let cannot = || vec![unread("a:elasticsearch_api_key")];
+    assert_eq!(read(&rest, cannot(), 5), (4, vec![]));
+    // A license that is gone is no finding, a key is.
+    assert_eq!(read(&rest, cannot(), 6), (2, vec!["b:elasticsearch_api_key:1 deleted".to_owned()]));
 }

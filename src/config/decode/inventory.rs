@@ -1,43 +1,79 @@
-//! The list of all keys of a platform, as a credential of a kind of its own.
+//! The lists of a platform, of its keys and of the contents of its deployments, each as a credential of a kind of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::keys::INVENTORY;
+use super::super::keys::{DEPLOYMENTS, INVENTORY, Table};
 use super::super::reader::{Fields, Reader};
 use super::super::{
-    Credential, CredentialKind, Filter, Flavor, Inventory, InventoryScope, Pattern, Policy, Repeat,
-    Severity,
+    Credential, CredentialKind, Deployments, Filter, Flavor, Inventory, InventoryScope, ItemKind,
+    Pattern, Policy, Repeat, Severity, Step,
 };
 use super::watched::borrowed_key;
 use super::{Around, Inherited, watched};
 use crate::schedule::Schedule;
 
-/// Reads `inventory` of a platform.
+/// Which list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// That of the keys of ECE.
+    Keys,
+    /// That of what expires inside the deployments.
+    Deployments,
+}
+
+impl Which {
+    /// The key of a platform under which it stands, which is its name and the label of its kind too.
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Keys => CredentialKind::INVENTORY,
+            Self::Deployments => CredentialKind::DEPLOYMENTS,
+        }
+    }
+
+    fn table(self) -> &'static Table {
+        match self {
+            Self::Keys => &INVENTORY,
+            Self::Deployments => &DEPLOYMENTS,
+        }
+    }
+}
+
+/// The steps of what expires inside the deployments: ECE renews their licenses and certificates itself, and late.
+fn deployment_steps() -> Vec<Step> {
+    let step = |days: u64, severity| Step { before: Duration::from_secs(days * 86_400), severity };
+    vec![step(14, Severity::Warning), step(3, Severity::Critical)]
+}
+
+/// Reads a list of a platform.
 pub(super) fn inventory(
     reader: &mut Reader,
     platform: &Fields<'_>,
+    which: Which,
     known: Around<'_>,
     credentials: &[Arc<Credential>],
 ) -> Option<Credential> {
-    let fields = reader.one(platform, "inventory")?;
-    let inventory = read(reader, &fields, credentials, &known.inherited.policy);
-    let wants_all = inventory.as_ref().is_some_and(|it| it.scope == InventoryScope::All);
-    if let (Flavor::Ech, true, Some(item)) = (known.flavor, wants_all, fields.get("scope")) {
-        let message = "does not exist with `flavor: ech`: the list of an owner of the organization holds all keys";
-        reader.problem(&item, message.to_owned(), "use `scope: own`");
+    let fields = reader.one(platform, which.key())?;
+    let inventory = read(reader, &fields, which, credentials, &known.inherited.policy);
+    if known.flavor == Flavor::Ech {
+        let wants_all = inventory.as_ref().is_some_and(|it| it.scope == InventoryScope::All);
+        not_there(reader, platform, &fields, (which, wants_all));
     }
     // A list is long and changes slowly: it has a schedule of its own, not that of the probes above.
-    let schedule_text = INVENTORY.default_of("schedule").to_owned();
+    let schedule_text = which.table().default_of("schedule").to_owned();
     let schedule = Schedule::parse(&schedule_text, &known.inherited.zone).ok();
-    let inherited = Inherited { schedule_text, schedule, ..known.inherited.clone() };
+    let mut inherited = Inherited { schedule_text, schedule, ..known.inherited.clone() };
+    if which == Which::Deployments {
+        let policy = Policy::clone(&inherited.policy);
+        inherited.policy = Arc::new(Policy { steps: deployment_steps(), ..policy });
+    }
     let known = Around { inherited: &inherited, ..known };
-    let never_expires = if fields.has("never_expires") {
+    let never_expires = if fields.has("never_expires") || which == Which::Deployments {
         reader.choice(&fields, "never_expires").and_then(Severity::parse)
     } else {
         known.inherited.policy.never_expires
     };
-    let name = Some(Arc::from(CredentialKind::INVENTORY));
+    let name = Some(Arc::from(which.key()));
     let kind = inventory.map(|it| CredentialKind::Inventory(Arc::new(it)));
     let mut credential = watched(reader, &fields, known, name, kind)?;
     if let CredentialKind::Inventory(inventory) = &mut credential.kind {
@@ -50,16 +86,43 @@ pub(super) fn inventory(
     Some(credential)
 }
 
+/// Notes what Elastic Cloud Hosted does not have.
+fn not_there(
+    reader: &mut Reader,
+    platform: &Fields<'_>,
+    fields: &Fields<'_>,
+    (which, wants_all): (Which, bool),
+) {
+    let (item, message, hint) = match which {
+        Which::Keys if wants_all => (
+            fields.get("scope"),
+            "does not exist with `flavor: ech`: the list of an owner of the organization holds all keys",
+            "use `scope: own`",
+        ),
+        Which::Keys => return,
+        Which::Deployments => (
+            platform.get(which.key()),
+            "does not exist with `flavor: ech`: Elastic Cloud Hosted passes no requests on to deployments",
+            "remove `deployments`",
+        ),
+    };
+    if let Some(item) = item {
+        reader.problem(&item, message.to_owned(), hint);
+    }
+}
+
 fn read(
     reader: &mut Reader,
     fields: &Fields<'_>,
+    which: Which,
     credentials: &[Arc<Credential>],
     policy: &Arc<Policy>,
 ) -> Option<Inventory> {
     let key = borrowed_key(reader, fields, credentials);
-    let scope = match reader.choice(fields, "scope") {
-        Some("all") => InventoryScope::All,
-        Some(_) | None => InventoryScope::Own,
+    let scope = match which {
+        Which::Deployments => InventoryScope::Deployments(deployments(reader, fields)),
+        Which::Keys if reader.choice(fields, "scope") == Some("all") => InventoryScope::All,
+        Which::Keys => InventoryScope::Own,
     };
     let filter = Filter {
         users: patterns(reader, fields, "users"),
@@ -90,6 +153,31 @@ fn read(
         deleted,
         long_lived,
     })
+}
+
+/// What is wanted of the deployments.
+fn deployments(reader: &mut Reader, fields: &Fields<'_>) -> Deployments {
+    let flags = [
+        ("elasticsearch_api_keys", ItemKind::ElasticsearchApiKey),
+        ("certificates", ItemKind::ElasticsearchCertificate),
+        ("license", ItemKind::ElasticsearchLicense),
+    ];
+    let mut kinds = Vec::new();
+    for (key, kind) in flags {
+        if reader.flag(fields, key) {
+            kinds.push(kind);
+        }
+    }
+    if kinds.is_empty() {
+        let message = "names nothing to read of the deployments".to_owned();
+        let hint = "set `elasticsearch_api_keys: true`, `certificates: true` or `license: true`";
+        reader.problems.add(fields.place, &fields.path, message, hint);
+    }
+    Deployments {
+        kinds,
+        include: patterns(reader, fields, "include"),
+        exclude: patterns(reader, fields, "exclude"),
+    }
 }
 
 fn patterns(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Vec<Pattern> {

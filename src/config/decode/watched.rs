@@ -1,4 +1,4 @@
-//! What a platform has an expiry of beside its credentials: its license, its certificates and its list of keys.
+//! What a platform has an expiry of beside its credentials: its license, its certificates and its lists.
 //!
 //! Each becomes a credential of a kind of its own, so that everything behind the configuration treats it as one.
 
@@ -11,7 +11,7 @@ use super::super::reader::{Fields, Item, Reader};
 use super::super::{BorrowedKey, Certificate, Credential, CredentialKind, TlsService};
 use super::{Around, inventory, watched};
 
-/// Reads `license`, `certificates` and `inventory` of a platform, and adds what they watch to its `credentials`.
+/// Reads `license`, `certificates`, `inventory` and `deployments` of a platform, and adds what they watch to its `credentials`.
 pub(super) fn beside_credentials(
     reader: &mut Reader,
     platform: &Fields<'_>,
@@ -35,9 +35,10 @@ pub(super) fn beside_credentials(
             found.extend(named(reader, &item, &fields, known, &name, kind));
         }
     }
-    if let Some(item) = platform.get("inventory") {
-        let inventory = inventory::inventory(reader, platform, known, credentials);
-        found.extend(inventory.map(|it| (item, it)));
+    for which in [inventory::Which::Keys, inventory::Which::Deployments] {
+        let Some(item) = platform.get(which.key()) else { continue };
+        let list = inventory::inventory(reader, platform, which, known, credentials);
+        found.extend(list.map(|it| (item, it)));
     }
     let taken: BTreeSet<Arc<str>> = credentials.iter().map(|it| it.id.name.clone()).collect();
     for (item, credential) in found {

@@ -1,7 +1,8 @@
 //! What to do about a listed key, or about the list itself. Pure.
 
-use super::{NOTE_CHARS_MAX, bare, cut, plain};
+use super::{NOTE_CHARS_MAX, bare, cut, deployments, plain};
 use crate::alert::AlertName;
+use crate::config::ItemKind;
 use crate::delivery::{Notice, NoticeCredential};
 use crate::notify::text::{Thing, Topic, called};
 
@@ -9,8 +10,9 @@ use crate::notify::text::{Thing, Topic, called};
 pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
     let credential = notice.credential.as_ref()?;
     match Thing::of(credential) {
-        Thing::Listed => Some(of_key(notice, credential, topic)),
-        Thing::List => Some(of_list(notice, credential, topic)),
+        Thing::Listed(ItemKind::ApiKey) => Some(of_key(notice, credential, topic)),
+        Thing::Listed(kind) => Some(deployments::steps(credential, kind, topic)),
+        Thing::List | Thing::Deployments => Some(of_list(notice, credential, topic)),
         Thing::Credential(_) | Thing::License | Thing::Certificate(_) => None,
     }
 }
@@ -18,10 +20,15 @@ pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
 /// The steps after a listed key is gone, or has a later expiry.
 pub(super) fn after_end(credential: &NoticeCredential) -> Option<Vec<String>> {
     match Thing::of(credential) {
-        Thing::Listed => Some(vec![
+        Thing::Listed(ItemKind::ApiKey | ItemKind::ElasticsearchApiKey) => Some(vec![
             "Nothing, if it was replaced. Otherwise whoever used it has lost access.".to_owned(),
         ]),
-        Thing::List | Thing::Credential(_) | Thing::License | Thing::Certificate(_) => None,
+        Thing::Listed(_) => Some(vec!["Nothing, if that was meant.".to_owned()]),
+        Thing::List
+        | Thing::Deployments
+        | Thing::Credential(_)
+        | Thing::License
+        | Thing::Certificate(_) => None,
     }
 }
 
@@ -71,6 +78,13 @@ fn of_key(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<S
 fn of_list(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<String> {
     let list = called(credential);
     match topic.alert {
+        AlertName::CredentialForbidden if Thing::of(credential) == Thing::Deployments => vec![
+            "The owner of the credential that asks may not list the deployments, or not send requests to them. Give the \
+             owner a role that may, such as ece_deployment_manager, or remove `deployments` from the platform in the \
+             configuration."
+                .to_owned(),
+            "Until then it is asked only twice a day, and after a restart or a reload.".to_owned(),
+        ],
         AlertName::CredentialForbidden => vec![
             "The owner of the credential that asks may not read the list: all keys are shown to the role \
              ece_platform_admin, one's own to everybody. Give the owner that role, or set `inventory.scope: own`, or remove \
@@ -93,7 +107,7 @@ fn of_list(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<
                 _ => "See what the last probe says, above, and look after that.",
             }
             .to_owned(),
-            "Until then keys that were listed before are still told in time; new ones are not seen.".to_owned(),
+            "Until then what was listed before is still told in time; what is new is not seen.".to_owned(),
         ],
     }
 }

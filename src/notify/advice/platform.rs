@@ -31,7 +31,7 @@ pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
 /// The steps after a renewal was seen.
 pub(super) fn after_renewal(credential: &NoticeCredential) -> Option<Vec<String>> {
     match Thing::of(credential) {
-        Thing::Credential(_) | Thing::Listed | Thing::List => None,
+        Thing::Credential(_) | Thing::Listed(_) | Thing::List | Thing::Deployments => None,
         Thing::License => Some(vec!["Nothing: the new license is in effect.".to_owned()]),
         Thing::Certificate(_) => Some(vec![
             "Check that everything that connects there trusts the new chain, this exporter too (tls_config)."
@@ -70,7 +70,7 @@ fn renew(notice: &Notice, credential: &NoticeCredential, thing: Thing<'_>) -> Ve
             "If the new chain has another authority, give it to everything that connects there."
                 .to_owned(),
         ],
-        Thing::Credential(_) | Thing::Listed | Thing::List => Vec::new(),
+        Thing::Credential(_) | Thing::Listed(_) | Thing::List | Thing::Deployments => Vec::new(),
     };
     if let Some(note) = credential.renewal_note.as_deref() {
         steps.push(format!("Note: {}", cut(&plain(note), NOTE_CHARS_MAX)));

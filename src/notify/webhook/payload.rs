@@ -117,6 +117,8 @@ struct Credential<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment: Option<&'a str>,
     team: Option<&'a str>,
     used_by: &'a [String],
     labels: BTreeMap<&'a str, &'a str>,
@@ -131,6 +133,7 @@ impl<'a> Credential<'a> {
             key_id: None,
             user: None,
             description: None,
+            deployment: None,
             team: None,
             used_by: &[],
             labels: BTreeMap::new(),
@@ -144,6 +147,7 @@ impl<'a> Credential<'a> {
             key_id: credential.key_id.as_deref(),
             user: credential.user.as_deref(),
             description: credential.description.as_deref(),
+            deployment: credential.place.as_deref(),
             team: credential.team.as_deref(),
             used_by: &credential.used_by[..credential.used_by.len().min(text::USES_MAX)],
             labels: credential.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),

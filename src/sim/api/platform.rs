@@ -16,7 +16,9 @@ const NO_LICENSE: (&str, &str) = ("license.license_not_found", "The license can'
 pub(super) fn call(world: &World, path: &str, key: &SimKey) -> (StatusCode, Value) {
     let service = path.strip_prefix("configuration/security/tls/");
     match (path, service, key.role) {
-        ("license", _, _) | (_, Some(_), _) if key.role == Role::DeploymentViewer => {
+        ("license", _, _) | (_, Some(_), _)
+            if matches!(key.role, Role::DeploymentViewer | Role::DeploymentManager) =>
+        {
             (StatusCode::FORBIDDEN, error(FORBIDDEN))
         }
         ("license", ..) => match &world.license {

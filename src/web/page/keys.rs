@@ -1,4 +1,4 @@
-//! The page of the keys that ECE lists, and the same as JSON.
+//! The page of the keys that ECE lists and of what expires inside deployments, and the same as JSON.
 //!
 //! A list can have a hundred thousand keys, so both show a part at a time, what expires first in front.
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::row::{Moment, State};
 use super::{STYLE, TEMPLATES, filter_of, headers, words};
 use crate::alert::{FindingKind, Found, Lifespan};
-use crate::config::{Policy, Severity};
+use crate::config::{ItemKind, Policy, Severity};
 use crate::observation::Reading;
 use crate::status::{ListStatus, Snapshot};
 use crate::time;
@@ -27,6 +27,9 @@ const ROWS_MAX: usize = 500;
 /// Keys of one answer of the API.
 const API_ROWS_MAX: usize = 10_000;
 
+/// Deployments that are named of those that could not be read; the metrics and the log tell of all.
+const UNREAD_MAX: usize = 20;
+
 /// Findings that are shown of each list.
 const FINDINGS_MAX: usize = 50;
 
@@ -34,7 +37,7 @@ const FINDINGS_MAX: usize = 50;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(in crate::web) struct KeysQuery {
-    /// Keys that hold this text in platform, user, description, id or state.
+    /// Keys that hold this text in platform, deployment, kind, user, description, id or state.
     q: String,
     /// How many are passed over.
     offset: usize,
@@ -115,7 +118,8 @@ impl Listed<'_> {
     fn matches(&self, needle: &str) -> bool {
         let item = &self.found.item;
         let platform: &str = &self.list.id.platform;
-        [platform, &item.user, &item.description, &item.id, self.state.word()]
+        let (place, kind) = (&item.place, item.kind.label());
+        [platform, place, kind, &item.user, &item.description, &item.id, self.state.word()]
             .iter()
             .any(|it| it.to_lowercase().contains(needle))
     }
@@ -158,12 +162,22 @@ struct Page<'a> {
     findings: Vec<FindingRow<'a>>,
 }
 
+/// The deployments of which something could not be read, each with why.
+fn unread(list: &ListStatus) -> Vec<String> {
+    let unread = list.deployments.iter().flat_map(|it| &it.unread);
+    unread.take(UNREAD_MAX).map(|(place, why)| format!("{place}: {why}")).collect()
+}
+
 /// A list of keys, as the pages tell it.
 #[derive(Debug, Serialize)]
 pub(super) struct ListRow<'a> {
     platform: &'a str,
     name: &'a str,
     keys: usize,
+    /// What is said between the number of keys and the platform.
+    what: &'static str,
+    /// The deployments that could not be read, each with why.
+    unread: Vec<String>,
     /// Of more keys than are held, how many there are.
     of: Option<usize>,
     counts: Vec<(State, &'static str, usize)>,
@@ -180,6 +194,12 @@ impl<'a> ListRow<'a> {
             platform: &list.id.platform,
             name: &list.id.name,
             keys: list.keys.len(),
+            what: match (&list.deployments, list.keys.len()) {
+                (Some(_), _) => "in the deployments of",
+                (None, 1) => "key on",
+                (None, _) => "keys on",
+            },
+            unread: unread(list),
             of: list.total.filter(|_| list.is_truncated()),
             counts: State::ALL
                 .into_iter()
@@ -195,6 +215,9 @@ impl<'a> ListRow<'a> {
 #[derive(Serialize)]
 struct PageRow<'a> {
     platform: &'a str,
+    /// Inside which deployment it is, and what it is if it is no key of ECE.
+    place: &'a str,
+    kind: Option<&'static str>,
     id: &'a str,
     user: &'a str,
     description: &'a str,
@@ -222,7 +245,14 @@ impl<'a> PageRow<'a> {
         };
         Self {
             platform: &it.list.id.platform,
-            id: &item.id,
+            place: &item.place,
+            kind: match item.kind {
+                ItemKind::ApiKey => None,
+                ItemKind::ElasticsearchApiKey => Some("Elasticsearch API key"),
+                ItemKind::ElasticsearchCertificate => Some("certificate"),
+                ItemKind::ElasticsearchLicense => Some("license"),
+            },
+            id: item.own_id(),
             user: &item.user,
             description: &item.description,
             state: it.state,
@@ -306,6 +336,10 @@ struct KeyRows<'a> {
 struct KeyRow<'a> {
     platform: &'a str,
     inventory: &'a str,
+    /// `listed_api_key`, `elasticsearch_api_key`, `elasticsearch_certificate`, `elasticsearch_license`.
+    kind: &'static str,
+    /// The deployment that it is in; empty for a key of ECE.
+    deployment: &'a str,
     key_id: &'a str,
     user_id: &'a str,
     description: &'a str,
@@ -333,7 +367,9 @@ impl<'a> KeyRow<'a> {
         Self {
             platform: &it.list.id.platform,
             inventory: &it.list.id.name,
-            key_id: &item.id,
+            kind: item.kind.label(),
+            deployment: &item.place,
+            key_id: item.own_id(),
             user_id: &item.user,
             description: &item.description,
             created_at: item.created,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use ece_expiry_exporter::alert::{Finding, FindingKind, Found, Lifespan, State};
-use ece_expiry_exporter::config::CredentialId;
+use ece_expiry_exporter::config::{CredentialId, ItemKind};
 use ece_expiry_exporter::observation::Reading;
 use ece_expiry_exporter::observation::listing::Item;
-use ece_expiry_exporter::status::{ListStatus, Snapshot};
+use ece_expiry_exporter::status::{DeploymentsStatus, ListStatus, Snapshot};
 use ece_expiry_exporter::time;
 
 use super::{Server, in_days};
@@ -18,6 +18,8 @@ fn found(id: &str, user: &str, description: &str, reading: Reading) -> Found {
     Found {
         item: Item {
             id: id.into(),
+            kind: ItemKind::ApiKey,
+            place: Arc::default(),
             user: user.into(),
             description: description.into(),
             created: Some(time::now() - TimeDelta::days(10)),
@@ -41,6 +43,7 @@ fn list(keys: Vec<Found>, total: usize) -> Snapshot {
         policy: probed("prod", "x", Reading::Never).policy,
         keys: Arc::new(keys.into_iter().map(Arc::new).collect()),
         total: Some(total),
+        deployments: None,
         unreadable: 0,
         listed_at: Some(time::now() - TimeDelta::minutes(7)),
         findings: Arc::new(VecDeque::from([finding])),
@@ -111,6 +114,34 @@ async fn a_long_list_is_shown_part_by_part_and_the_api_too() {
     assert_eq!(ids, ["k01199", "k01200"]);
     assert_eq!(json["data"]["keys"][0]["expiry_state"], "dated");
     assert_eq!(server.get("/api/v1/keys?offset=x").await.status, 400);
+}
+
+#[tokio::test]
+async fn what_expires_inside_deployments_is_shown_with_its_place_and_what_was_not_read() {
+    let kind = ItemKind::ElasticsearchLicense;
+    let mut license = found("", "", "enterprise", in_days(20));
+    license.item.id = Item::id_in("62be", kind, "license");
+    license.item.kind = kind;
+    license.item.place = "logs".into();
+    let mut snapshot = list(vec![license], 1);
+    let list = Arc::make_mut(&mut snapshot.lists[0]);
+    let unread = vec![("<b>metrics".into(), "it answers 404".to_owned())];
+    list.deployments = Some(DeploymentsStatus { total: Some(2), unread });
+    let server = Server::start(snapshot).await;
+    let page = server.get("/keys").await;
+    let page = page.text();
+    for words in [
+        "<b>1</b> in the deployments of prod",
+        "not read: &lt;b&gt;metrics: it answers 404",
+        "<span class=\"platform\">logs/</span>enterprise</span><small>license license</small>",
+    ] {
+        assert!(page.contains(words), "{words} is missing in {page}");
+    }
+    assert!(server.get("/keys?q=logs").await.text().contains("1 match"));
+    let json: serde_json::Value =
+        serde_json::from_slice(&server.get("/api/v1/keys").await.body).unwrap();
+    let row = &json["data"]["keys"][0];
+    assert_eq!((&row["kind"], &row["deployment"]), (&kind.label().into(), &"logs".into()));
 }
 
 #[tokio::test]
