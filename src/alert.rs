@@ -1,7 +1,7 @@
 //! When somebody must know, and of what. Pure.
 //!
-//! This module names alerts, reasons and events; `credential` decides for one credential, `platform` for a platform.
-//! Neither acts: what a decision calls for is written by the store together with the state that it leads to.
+//! This module names alerts, reasons and events; `credential` decides for one credential, `platform` for a platform,
+//! `inventory` for what a list holds. None of them acts: what a decision calls for is written by the store together with the state that it leads to.
 
 mod credential;
 mod inventory;
@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 
 pub use self::credential::{Decision, State, decide, wake_at};
 pub use self::inventory::{
-    Change, Finding, FindingKind, Found, Known, Lifespan, Reconciled, reconcile,
+    Change, FINDINGS_MAX, Finding, FindingKind, Found, Known, Lifespan, Reconciled, reconcile,
 };
 pub use self::platform::{CLOCK_SKEW_MAX, PlatformDecision, PlatformState};
 use crate::config::{Repeat, Severity};
@@ -99,7 +99,7 @@ pub enum Reason {
     Renewed,
     /// Resolved: the cause is gone.
     Recovered,
-    /// Resolved: the credential is no longer configured.
+    /// Resolved: the credential is no longer configured, or the key is listed no more.
     Removed,
     /// A drill (`notify-test`).
     Test,

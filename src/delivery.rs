@@ -111,6 +111,8 @@ pub struct Notice {
     pub platform: String,
     /// The platform's first URL.
     pub platform_url: String,
+    /// What kind of platform it is, `ece` or `ech`; empty in rows of before there were two.
+    pub flavor: String,
     /// The file with the authorities that ECE's certificate is checked against, if not the system's.
     pub ca_file: Option<String>,
     /// The credential; `None` for an alert about the platform.

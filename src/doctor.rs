@@ -19,7 +19,7 @@ pub use self::chain::Certificate;
 use self::redact::Redactor;
 use self::subject::Subject;
 use self::way::Way;
-use crate::config::{Credential, Platform, Secret};
+use crate::config::{Credential, Flavor, Platform, Secret};
 use crate::observation::Reading;
 use crate::observation::answer::key_id_of;
 use crate::probe::{self, Exchange, Prober};
@@ -392,11 +392,11 @@ async fn look_at_secret(
     };
     let redactor = Redactor::new(platform, Some(&secret));
     let found = match subject {
-        Subject::Key(_) => format!("read from {source}; {}", form(&secret)),
+        Subject::Key(_) => format!("read from {source}; {}", form(&secret, platform.flavor)),
         Subject::Borrowed(it) => format!(
             "the key of the credential {}, read from {source}; {}",
             it.credential,
-            form(&secret)
+            form(&secret, platform.flavor)
         ),
         Subject::Token(_) | Subject::Login(_) | Subject::Endpoint => format!("read from {source}"),
     };
@@ -411,10 +411,18 @@ async fn look_at_secret(
     (step, redactor)
 }
 
-fn form(secret: &Secret) -> String {
-    if secret.expose().starts_with("essu_") {
-        return "it looks like a key of Elastic Cloud (Hosted or Serverless), which ECE does not know"
-            .to_owned();
+fn form(secret: &Secret, flavor: Flavor) -> String {
+    let is_of_cloud = secret.expose().starts_with("essu_");
+    match (flavor, is_of_cloud) {
+        (Flavor::Ece, true) => {
+            return "it looks like a key of Elastic Cloud (Hosted or Serverless), which ECE does not know"
+                .to_owned();
+        }
+        (Flavor::Ech, true) => return "it has the form of a key of Elastic Cloud".to_owned(),
+        (Flavor::Ech, false) => {
+            return "it does not begin with essu_, as keys of Elastic Cloud do".to_owned();
+        }
+        (Flavor::Ece, false) => {}
     }
     match key_id_of(secret.expose()) {
         Some(_) => "it has the form of an ECE key".to_owned(),

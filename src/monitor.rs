@@ -509,7 +509,7 @@ impl Monitor {
         let id = &self.slots[at].credential.id;
         let took_ms = observation.took.as_millis();
         match &observation.result {
-            Ok(_) => tracing::debug!(credential.id = %id, took_ms, "probe of {id} told the expiry"),
+            Ok(_) => tracing::debug!(credential.id = %id, took_ms, "probe of {id} succeeded"),
             Err(failure) => {
                 let last = self.slots[at].state.failure.as_ref();
                 let is_news = last.is_none_or(|(reason, text)| {

@@ -20,6 +20,9 @@ use crate::time::delta;
 /// Lists in a row that must lack a key before it counts as gone, so that a coordinator that lags behind is not believed.
 const MISSED_MIN: u32 = 2;
 
+/// How many findings of a list are kept at hand and shown; the store has them all.
+pub const FINDINGS_MAX: usize = 100;
+
 /// A listed key and what is remembered of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -244,7 +247,8 @@ fn live(
     if is_held {
         let firing = state.lifetime.take();
         let ended = firing.map(|it| Event::of(&it, Reason::Removed, state.generation, now));
-        let state = State { reading: item.reading, observed_at: Some(now), ..state };
+        let state =
+            State { reading: item.reading, candidate: None, observed_at: Some(now), ..state };
         return (state, ended.into_iter().collect());
     }
     let Some(reading) = item.reading else { return (state, Vec::new()) };
@@ -309,8 +313,7 @@ fn is_wanted(inventory: &Inventory, item: &Item) -> bool {
     let is_of_interest = inventory.scope.deployments().is_none_or(|wanted| {
         wanted.kinds.contains(&item.kind) && wanted.matches(&item.place, item.deployment())
     });
-    let is_held = item.reading != Some(Reading::Never) || inventory.holds_never_expiring();
-    is_of_interest && is_held && inventory.filter.matches(&item.user, &item.description)
+    is_of_interest && item.is_wanted(inventory)
 }
 
 /// Notes a finding, and tells it if that is wanted. Certificates and licenses come and go by themselves.

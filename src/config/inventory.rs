@@ -91,10 +91,9 @@ impl Deployments {
 }
 
 /// What stands in a list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ItemKind {
     /// An API key of ECE.
-    #[default]
     ApiKey,
     /// An API key of the Elasticsearch of a deployment.
     ElasticsearchApiKey,

@@ -137,6 +137,7 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
         step_seconds: event.step.map(|it| it.as_secs()),
         previous_expiry: event.previous_expiry,
         platform: platform.name.to_string(),
+        flavor: platform.flavor.label().to_owned(),
         platform_url: platform.urls.first().cloned().unwrap_or_default(),
         ca_file: platform.tls.ca_file.as_ref().map(|it| it.display().to_string()),
         credential: match subject {

@@ -4,17 +4,17 @@
 //! what else came.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
 
 use super::{Coordinator, Outcome, Step, Topic};
 use crate::alert::CLOCK_SKEW_MAX;
 use crate::observation::answer::Meaning;
 use crate::observation::header::{Expiration, Note};
+use crate::observation::rights::Rights;
 use crate::observation::{Failure, FailureReason, Reading};
 use crate::probe::Exchange;
 
 /// The calls that this program uses: ECE's name of it, the request, what for.
-const CALLS: [(&str, &str, &str); 4] = [
+const CALLS: [(&str, &str, &str); 7] = [
     ("get-current-user", "GET /api/v1/user", "every probe"),
     ("get-api-keys", "GET /api/v1/users/auth/keys", "the expiry where the header is missing"),
     ("get-license", "GET /api/v1/platform/license", "`license`, if it is configured"),
@@ -22,6 +22,17 @@ const CALLS: [(&str, &str, &str); 4] = [
         "get-tls-certificate",
         "GET /api/v1/platform/configuration/security/tls/SERVICE",
         "`certificates.services`, if they are configured",
+    ),
+    (
+        "get-users-api-keys",
+        "GET /api/v1/users/auth/keys/_all",
+        "`inventory` of all keys, if it is configured",
+    ),
+    ("list-deployments", "GET /api/v1/deployments", "`deployments`, if they are configured"),
+    (
+        "get-deployment-resource-proxy-requests",
+        "GET /api/v1/deployments/ID/elasticsearch/REF_ID/proxy/…",
+        "`deployments`, if they are configured",
     ),
 ];
 /// How much of a header's value is shown.
@@ -35,7 +46,11 @@ const ROLES_SHOWN_MAX: usize = 8;
 
 /// When something ends, as the end of a sentence: `expires 2027-01-24 09:00 UTC, in 60 days`.
 pub(super) fn in_words(reading: Reading, now: DateTime<Utc>) -> String {
-    let Reading::ExpiresAt(at) = reading else { return "never expires".to_owned() };
+    let at = match reading {
+        Reading::ExpiresAt(at) => at,
+        Reading::Never => return "never expires".to_owned(),
+        Reading::Undated => return "works, and has no expiry of its own".to_owned(),
+    };
     let left = at - now;
     let span = match left.num_hours().abs() {
         0..HOURS_MAX => format!("{} hours", left.num_hours().abs()),
@@ -209,12 +224,8 @@ fn permissions(exchange: &Exchange) -> Step {
     if !is_accepted(exchange) {
         return Step::not_checked(Topic::Permissions, "only an accepted key is told them");
     }
-    let body: Value = serde_json::from_slice(&exchange.body).unwrap_or_default();
-    let security = &body["security"];
-    let texts = |name: &str| -> Option<Vec<&str>> {
-        Some(security.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect())
-    };
-    let Some(allowed) = texts("permissions") else {
+    let Rights { roles, operations } = Rights::read(&exchange.body).unwrap_or_default();
+    let Some(allowed) = operations else {
         let why = "ECE did not list the permissions (security.permissions is not in its answer); whether the list of \
                    keys may be read shows when it is needed";
         return Step::not_checked(Topic::Permissions, why);
@@ -223,15 +234,15 @@ fn permissions(exchange: &Exchange) -> Step {
     let mut missing = Vec::new();
     for (name, request, purpose) in CALLS {
         // That this call is allowed shows in its answer.
-        let is_allowed = allowed.contains(&name) || name == CALLS[0].0;
+        let is_allowed = allowed.iter().any(|it| it == name) || name == CALLS[0].0;
         let word = if is_allowed { "allowed" } else { "not allowed" };
         details.push(format!("{word}: {name} ({request}), for {purpose}"));
         if !is_allowed {
             missing.push(name);
         }
     }
-    if let Some(roles) = texts("roles").filter(|it| !it.is_empty()) {
-        let roles: Vec<String> = roles.into_iter().take(ROLES_SHOWN_MAX).map(cut).collect();
+    if !roles.is_empty() {
+        let roles: Vec<String> = roles.iter().take(ROLES_SHOWN_MAX).map(|it| cut(it)).collect();
         details.push(format!("roles of the owner: {}", roles.join(", ")));
     }
     let told = matches!(exchange.meaning, Meaning::Told(_));

@@ -1,4 +1,4 @@
-//! What is looked at besides keys: tokens, logins, the license and certificates. Asked as a probe asks, and put into
+//! What is looked at besides keys: tokens, logins, the license, certificates and lists. Asked as a probe asks, and put into
 //! the same steps.
 
 use super::answer::{clock_of, in_words, skip};

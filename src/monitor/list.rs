@@ -7,15 +7,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::record::{Draft, ListDraft};
 use super::{Monitor, WAKE_MIN};
-use crate::alert::{self, Change, Event, Finding, FindingKind, Found, Known, State};
+use crate::alert::{self, Change, Event, FINDINGS_MAX, Finding, FindingKind, Found, Known, State};
 use crate::config::{CredentialKind, Inventory};
 use crate::delivery::{self, Subject};
 use crate::observation::listing::Listing;
 use crate::status::{DeploymentsStatus, ListStatus};
 use crate::store::RememberedList;
-
-/// How many findings are shown.
-const FINDINGS_MAX: usize = 200;
 
 /// How long a list waits for the first probes of its platform, which tell which of the keys are held.
 const WAIT_FOR_PROBES: TimeDelta = TimeDelta::seconds(2);

@@ -11,6 +11,7 @@ mod platform;
 pub use self::command::{Block, commands};
 use super::text::{Kind, NOTE_CHARS_MAX, Thing, Topic, cut, plain, uses};
 use crate::alert::{AlertName, Reason};
+use crate::config::Flavor;
 use crate::config::ItemKind;
 use crate::delivery::{Notice, NoticeCredential};
 
@@ -130,6 +131,21 @@ fn put(notice: &Notice, noun: &str) -> String {
 }
 
 fn renew_key(notice: &Notice) -> Vec<String> {
+    if is_hosted(notice) {
+        let delete = match key_id(notice) {
+            Some(id) => format!("Delete the old key {id} there."),
+            None => "Delete the old key there.".to_owned(),
+        };
+        return vec![
+            "Sign in to the console of Elastic Cloud, https://cloud.elastic.co, as an owner of the organization."
+                .to_owned(),
+            "Organization > API keys: create a key with the roles of the old one. Choose a name and an expiration (default three months). Copy the key: it is shown once."
+                .to_owned(),
+            put(notice, "key"),
+            give(notice),
+            delete,
+        ];
+    }
     let mut steps = vec![
         format!(
             "Sign in to the Cloud UI of {} at {} as the owner of the key (the built-in users admin and readonly cannot hold API keys).",
@@ -160,11 +176,12 @@ fn after_renewal(notice: &Notice) -> Vec<String> {
     if kind_of(notice) != Kind::Key {
         return vec![everywhere];
     }
-    vec![
-        everywhere,
-        "If the old key still exists, revoke it (Profile > Settings > API Keys, trash icon in the Revoke column)."
-            .to_owned(),
-    ]
+    let place = if is_hosted(notice) {
+        "Organization > API keys"
+    } else {
+        "Profile > Settings > API Keys, trash icon in the Revoke column"
+    };
+    vec![everywhere, format!("If the old key still exists, revoke it ({place}).")]
 }
 
 fn forbidden(notice: &Notice) -> Vec<String> {
@@ -205,6 +222,7 @@ fn unknown(notice: &Notice) -> Vec<String> {
                 .to_owned(),
         },
         match kind_of(notice) {
+            Kind::Key if is_hosted(notice) => "Until then look up the expiry in the console of Elastic Cloud (Organization > API keys): nobody else watches it.",
             Kind::Key => "Until then look up the expiry in the Cloud UI (Profile > Settings > API Keys): nobody else watches it.",
             Kind::Token => "Until then look up when it ends where the token was made: nobody else watches it.",
             Kind::Login => "Until then try the login by hand: nobody else watches it.",
@@ -281,6 +299,11 @@ fn can_renew(topic: Topic) -> bool {
                 | AlertName::CredentialRejected
                 | AlertName::CredentialNeverExpires
         )
+}
+
+/// Whether the platform is Elastic Cloud Hosted, which has a console of its own instead of a Cloud UI.
+fn is_hosted(notice: &Notice) -> bool {
+    notice.flavor == Flavor::Ech.label()
 }
 
 fn key_id(notice: &Notice) -> Option<String> {

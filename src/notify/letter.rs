@@ -350,6 +350,14 @@ fn why(notice: &Notice, topic: Topic) -> String {
             "ECE denies it to the credential that asks".to_owned()
         }
         (_, AlertName::CredentialForbidden, _) => "ECE denies it what it asks for".to_owned(),
+        (_, AlertName::CredentialExpiryUnknown, _)
+            if notice
+                .credential
+                .as_ref()
+                .is_some_and(|it| matches!(Thing::of(it), Thing::List | Thing::Deployments)) =>
+        {
+            "it could not be read several times in a row".to_owned()
+        }
         (_, AlertName::CredentialExpiryUnknown, _) => {
             "its expiry could not be told several times in a row".to_owned()
         }

@@ -16,6 +16,10 @@ use crate::delivery::{Notice, NoticeCredential};
 pub const SHOWN_CHARS_MAX: usize = 256;
 /// The most uses of one credential that a message lists; the rest is a number.
 pub const USES_MAX: usize = 20;
+/// The most characters of what a listed key is called, and of where it is, in a subject line.
+const NAME_CHARS_MAX: usize = 60;
+/// The most characters of who owns it there.
+const USER_CHARS_MAX: usize = 40;
 /// The most characters of one use or label in a message.
 const PHRASE_CHARS_MAX: usize = 200;
 /// The most characters of a renewal note in a message.
@@ -271,7 +275,11 @@ fn firing(
             Some(at) => format!("expires in {} ({})", rough(at - now), date(at)),
             None => "is about to expire".to_owned(),
         },
-        AlertName::CredentialRejected => "REJECTED (401)".to_owned(),
+        // 404 is what ECE says of a key whose owner was deleted.
+        AlertName::CredentialRejected => match notice.probe.http_status {
+            Some(404) => "REJECTED (404, its owner was deleted)".to_owned(),
+            _ => "REJECTED (401)".to_owned(),
+        },
         AlertName::CredentialForbidden if borrows(notice) => "CANNOT BE READ (403)".to_owned(),
         AlertName::CredentialForbidden => "FORBIDDEN (403)".to_owned(),
         AlertName::CredentialExpiryUnknown => match expires_at {
@@ -319,9 +327,9 @@ pub fn short_name(notice: &Notice) -> String {
 pub fn called(credential: &NoticeCredential) -> String {
     let Thing::Listed(kind) = Thing::of(credential) else { return plain(&credential.name) };
     let name = credential.description.as_deref().unwrap_or(&credential.name);
-    let name = cut(&plain(name), 60);
-    let place = cut(&plain(credential.place.as_deref().unwrap_or_default()), 60);
-    let user = credential.user.as_deref().map(|it| cut(&plain(it), 40));
+    let name = cut(&plain(name), NAME_CHARS_MAX);
+    let place = cut(&plain(credential.place.as_deref().unwrap_or_default()), NAME_CHARS_MAX);
+    let user = credential.user.as_deref().map(|it| cut(&plain(it), USER_CHARS_MAX));
     match (kind, user) {
         (ItemKind::ApiKey, Some(user)) => format!("key \"{name}\" of {user}"),
         (ItemKind::ApiKey, None) => format!("key \"{name}\""),

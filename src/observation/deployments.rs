@@ -235,9 +235,7 @@ impl<'a> Gatherer<'a> {
 
     fn take(&mut self, item: Item) {
         self.listed += 1;
-        let is_held = item.reading != Some(Reading::Never) || self.inventory.holds_never_expiring();
-        let filter = &self.inventory.filter;
-        if is_held && (!item.kind.is_key() || filter.matches(&item.user, &item.description)) {
+        if item.is_wanted(self.inventory) {
             self.keeper.keep(item);
         }
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::Reading;
 use super::elements::{Elements, End};
 use super::header::{self, Expiration};
-use crate::config::{Filter, ItemKind};
+use crate::config::{Filter, Inventory, ItemKind};
 
 /// The longest id that is taken; those of ECE have 32 characters. A longer one could not be shown whole.
 pub(super) const ID_CHARS_MAX: usize = 128;
@@ -86,6 +86,13 @@ impl Item {
     /// The id of something of this kind and id inside a deployment. The id of a deployment holds no colon.
     pub fn id_in(deployment: &str, kind: ItemKind, id: &str) -> Box<str> {
         format!("{deployment}:{}:{id}", kind.label()).into()
+    }
+
+    /// Whether it is wanted: filters are about keys, since certificates and licenses have no owner.
+    pub fn is_wanted(&self, inventory: &Inventory) -> bool {
+        let is_held = self.reading != Some(Reading::Never) || inventory.holds_never_expiring();
+        let is_of_interest = inventory.filter.matches(&self.user, &self.description);
+        is_held && (!self.kind.is_key() || is_of_interest)
     }
 
     /// What `DEPLOYMENT:KIND` of the id is: that which is read by one request. Empty for a key of ECE.

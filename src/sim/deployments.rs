@@ -8,7 +8,7 @@ use super::Fault;
 /// A deployment.
 #[derive(Debug, Clone)]
 pub struct SimDeployment {
-    /// Its id, 32 hexadecimal digits.
+    /// Its id; ECE makes 32 hexadecimal digits.
     pub id: String,
     /// Its name, which others may have too.
     pub name: String,

@@ -9,13 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger;
 use super::row::{FiringRow, ReadingRow, firing, firing_row, reading, reading_row};
-use crate::alert::{Change, Finding, FindingKind, Found, Lifespan, State};
+use crate::alert::{Change, FINDINGS_MAX, Finding, FindingKind, Found, Lifespan, State};
 use crate::config::{CredentialId, ItemKind};
 use crate::observation::listing::Item;
 use crate::time::{from_ms, to_ms};
-
-/// How many findings of a list are loaded: what a page shows.
-const FINDINGS_MAX: u32 = 200;
 
 /// What is remembered of one list.
 #[derive(Debug, Default)]
@@ -30,7 +27,6 @@ pub struct RememberedList {
 #[serde(default)]
 struct ItemRow {
     id: String,
-    /// Empty in rows of before there were kinds.
     kind: String,
     place: String,
     user: String,
@@ -66,24 +62,25 @@ fn item_row(item: &Item) -> ItemRow {
     }
 }
 
-fn item(row: ItemRow, users: &mut HashSet<Arc<str>>) -> Item {
+/// `None` for a kind of a newer version.
+fn item(row: ItemRow, names: &mut HashSet<Arc<str>>) -> Option<Item> {
     // Many items are of the same user, in the same place.
     let mut once = |text: String| {
-        users.get(text.as_str()).cloned().unwrap_or_else(|| {
+        names.get(text.as_str()).cloned().unwrap_or_else(|| {
             let text: Arc<str> = text.into();
-            users.insert(Arc::clone(&text));
+            names.insert(Arc::clone(&text));
             text
         })
     };
-    Item {
+    Some(Item {
         id: row.id.into(),
-        kind: ItemKind::parse(&row.kind).unwrap_or_default(),
+        kind: ItemKind::parse(&row.kind)?,
         place: once(row.place),
         user: once(row.user),
         description: row.description.into(),
         created: row.created_ms.map(from_ms),
         reading: row.reading.as_ref().map(reading),
-    }
+    })
 }
 
 fn write_found(found: &Found) -> serde_json::Result<String> {
@@ -101,8 +98,8 @@ fn write_found(found: &Found) -> serde_json::Result<String> {
     })
 }
 
-fn read_found(text: &str, users: &mut HashSet<Arc<str>>) -> serde_json::Result<Found> {
-    let row: FoundRow = serde_json::from_str(text)?;
+fn read_found(text: &str, names: &mut HashSet<Arc<str>>) -> Option<Found> {
+    let row: FoundRow = serde_json::from_str(text).ok()?;
     let state = State {
         reading: row.reading.as_ref().map(reading),
         candidate: row.candidate.as_ref().map(reading),
@@ -113,20 +110,20 @@ fn read_found(text: &str, users: &mut HashSet<Arc<str>>) -> serde_json::Result<F
     };
     let lifespan = if row.too_long { Lifespan::TooLong } else { Lifespan::Allowed };
     let held_by = row.held_by.map(Arc::from);
-    Ok(Found { item: item(row.item, users), held_by, state, missed: row.missed, lifespan })
+    Some(Found { item: item(row.item, names)?, held_by, state, missed: row.missed, lifespan })
 }
 
 pub(super) fn load(
     connection: &Connection,
 ) -> anyhow::Result<HashMap<CredentialId, RememberedList>> {
     let mut lists: HashMap<CredentialId, RememberedList> = HashMap::new();
-    let mut users = HashSet::new();
+    let mut names = HashSet::new();
     let mut statement = connection.prepare("SELECT key, list, state FROM found")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let state: String = row.get(2)?;
         // One that cannot be read is as if it were new: the next list tells it again.
-        let Ok(found) = read_found(&state, &mut users) else {
+        let Some(found) = read_found(&state, &mut names) else {
             let key: String = row.get(0)?;
             tracing::warn!("the remembered key {key:?} is not readable, and is listed anew");
             continue;
@@ -134,18 +131,26 @@ pub(super) fn load(
         let list = lists.entry(list_id(&row.get::<_, String>(1)?)).or_default();
         list.keys.insert(found.item.id.clone(), Arc::new(found));
     }
+    let mut statement = connection.prepare("SELECT DISTINCT list FROM finding")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        // One whose last key is gone has findings still.
+        lists.entry(list_id(&row.get::<_, String>(0)?)).or_default();
+    }
     for (id, list) in &mut lists {
         let mut statement = connection.prepare_cached(
             "SELECT at_ms, kind, item FROM finding WHERE list = ?1 ORDER BY id DESC LIMIT ?2",
         )?;
-        let mut rows = statement.query((id.to_string(), FINDINGS_MAX))?;
+        let mut rows =
+            statement.query((id.to_string(), i64::try_from(FINDINGS_MAX).unwrap_or(i64::MAX)))?;
         while let Some(row) = rows.next()? {
             let kind = FindingKind::parse(&row.get::<_, String>(1)?);
             let item_row = serde_json::from_str::<ItemRow>(&row.get::<_, String>(2)?).ok();
             // One that a newer version wrote is not shown.
-            let (Some(kind), Some(row_of)) = (kind, item_row) else { continue };
+            let item = item_row.and_then(|it| item(it, &mut names));
+            let (Some(kind), Some(item)) = (kind, item) else { continue };
             let at = from_ms(row.get(0)?);
-            list.findings.push(Finding { kind, at, item: item(row_of, &mut users) });
+            list.findings.push(Finding { kind, at, item });
         }
         list.findings.reverse();
     }
@@ -201,7 +206,7 @@ pub(super) fn forget_others(
         let rows = statement.query_map(rusqlite::params_from_iter(list), |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     };
-    for list in texts("SELECT DISTINCT list FROM found", &[])? {
+    for list in texts("SELECT list FROM found UNION SELECT list FROM finding", &[])? {
         if keep.contains(list.as_str()) {
             continue;
         }
@@ -262,9 +267,8 @@ mod tests {
         };
         let text = write_found(&found).unwrap();
         assert_eq!(read_found(&text, &mut HashSet::new()).unwrap(), found);
-        let old = r#"{"item":{"id":"10","user":"marc"}}"#;
-        let old = read_found(old, &mut HashSet::new()).unwrap().item;
-        assert_eq!((old.kind, old.group(), old.own_id()), (ItemKind::ApiKey, "", "10"));
-        assert_eq!(read_found("{}", &mut HashSet::new()).unwrap().state, State::default());
+        for unknown in ["{}", r#"{"item":{"id":"10","kind":"of_a_later_version"}}"#] {
+            assert_eq!(read_found(unknown, &mut HashSet::new()), None, "{unknown}");
+        }
     }
 }

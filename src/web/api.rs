@@ -53,12 +53,12 @@ pub(super) async fn alerts(State(web): State<Arc<Web>>) -> Response {
     });
     let of_keys = snapshot.lists.iter().flat_map(|list| {
         // That a listed key has expired lasts until it is listed no more, and is no news.
-        let firing = |found: &Found| {
-            found.state.lifetime.clone().filter(|it| it.name != AlertName::CredentialExpired)
+        let firing = |found: &Found| -> Option<FiringAlert> {
+            let lifetime = found.state.lifetime.as_ref();
+            lifetime.filter(|it| it.name != AlertName::CredentialExpired).map(FiringAlert::of)
         };
         list.keys.iter().filter_map(move |found| {
-            let firing = FiringAlert::of(&firing(found)?);
-            Some(AlertRow::new(&firing, &list.id.platform, Some(&found.item.id)))
+            Some(AlertRow::new(&firing(found)?, &list.id.platform, Some(&found.item.id)))
         })
     });
     success(&AlertRows { alerts: of_platforms.chain(of_credentials).chain(of_keys).collect() })
@@ -124,7 +124,7 @@ struct CredentialRow<'a> {
 
 #[derive(Serialize)]
 struct ExpiryRow {
-    /// `dated`, `never`, `unknown`.
+    /// `dated`, `never`, `undated`, `unknown`.
     state: &'static str,
     expires_at: Option<DateTime<Utc>>,
     /// Negative once expired.

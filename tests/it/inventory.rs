@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::metrics::{self, Format};
 use ece_expiry_exporter::observation::FailureReason;
-use ece_expiry_exporter::sim::{Expires, Fault, KeyState, Mail, On, Role, SimKey};
+use ece_expiry_exporter::sim::{ErrorBody, Expires, Fault, KeyState, Mail, On, Role, SimKey};
 use ece_expiry_exporter::status::ListStatus;
 
 use crate::world::{Program, World, now};
@@ -207,15 +207,18 @@ async fn keys_that_come_and_go_are_findings_as_the_configuration_says() {
 
 #[tokio::test]
 async fn a_list_that_is_broken_or_empty_ends_nothing() {
-    let world = world(", deleted: warning").await;
+    let world = world(", deleted: warning, schedule: 10m").await;
     world.ece.add_key(key("marc", "ci", 10));
     let mut program = world.start().await;
     settle(&mut program).await;
     assert_eq!(subjects(&world).len(), 1);
-    for fault in [Fault::Truncate, Fault::Html200, Fault::TenMegabytes] {
+    let empty = Fault::Status(200, ErrorBody::Plain(r#"{"keys":[]}"#.to_owned()));
+    for fault in [empty, Fault::Truncate, Fault::Html200, Fault::TenMegabytes] {
         world.ece.set_fault(On::Key("ops"), fault.clone()).unwrap();
         program.pass(TimeDelta::minutes(40), TimeDelta::minutes(5)).await;
         assert_eq!(list(&program).keys.len(), 2, "after {fault:?}");
+        let row = program.shared.board.snapshot().credentials[1].clone();
+        assert!(row.failure.is_some(), "{fault:?} is no list");
     }
     world.ece.set_fault(On::Key("ops"), Fault::None).unwrap();
     program.pass(TimeDelta::hours(2), TimeDelta::minutes(5)).await;

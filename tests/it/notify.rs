@@ -46,6 +46,7 @@ fn notice(alert: AlertName, reason: Reason, severity: Severity) -> Notice {
         step_seconds: (alert == AlertName::CredentialExpiring).then_some(7 * 86_400),
         previous_expiry: None,
         platform: "prod".to_owned(),
+        flavor: "ece".to_owned(),
         platform_url: "https://ece.example.org:12443".to_owned(),
         ca_file: Some("/etc/ece-expiry-exporter/ece-ca.pem".to_owned()),
         credential: Some(NoticeCredential {

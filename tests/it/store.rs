@@ -38,6 +38,7 @@ fn owed(key: &str, status: Status) -> Owed {
         step_seconds: None,
         previous_expiry: None,
         platform: "prod".to_owned(),
+        flavor: "ece".to_owned(),
         platform_url: "https://ece".to_owned(),
         ca_file: None,
         credential: None,

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Kind, Thing, Topic, bare, bare_url, can_renew, key_id};
+use super::{Kind, Thing, Topic, bare, bare_url, can_renew, is_hosted, key_id};
 use crate::alert::AlertName;
 use crate::delivery::{Notice, NoticeCredential};
 
@@ -35,7 +35,7 @@ pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<Block>
     let with = |key: &str| format!("  -H \"Authorization: ApiKey ${key}\" \\");
 
     let mut make = Vec::new();
-    if url.starts_with("https") && notice.ca_file.is_none() {
+    if url.starts_with("https") && notice.ca_file.is_none() && !is_hosted(notice) {
         make.push("# If curl does not trust the certificate, add: --cacert FILE".to_owned());
     }
     if dead {
@@ -58,7 +58,7 @@ pub fn commands(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> Vec<Block>
         curl.clone(),
         with("NEW_KEY"),
         "  -o /dev/null -w '%{http_code}\\n' \\".to_owned(),
-        format!("  {url}/api/v1/user"),
+        format!("  {url}/api/v1/{}", if is_hosted(notice) { "users/auth/keys" } else { "user" }),
     ];
     let mut blocks = vec![
         Block { title: "By API, first: make the new key".to_owned(), lines: make },

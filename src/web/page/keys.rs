@@ -30,9 +30,6 @@ const API_ROWS_MAX: usize = 10_000;
 /// Deployments that are named of those that could not be read; the metrics and the log tell of all.
 const UNREAD_MAX: usize = 20;
 
-/// Findings that are shown of each list.
-const FINDINGS_MAX: usize = 50;
-
 /// Which keys are wanted.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -304,7 +301,7 @@ fn html(web: &Web, query: &KeysQuery, now: DateTime<Utc>) -> Result<String, mini
 
 /// What was found in a list, newest first.
 fn findings(list: &ListStatus, now: DateTime<Utc>) -> impl Iterator<Item = FindingRow<'_>> {
-    list.findings.iter().rev().take(FINDINGS_MAX).map(move |it| FindingRow {
+    list.findings.iter().rev().map(move |it| FindingRow {
         platform: &list.id.platform,
         word: match it.kind {
             FindingKind::Created => "is new",

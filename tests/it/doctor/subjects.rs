@@ -1,7 +1,9 @@
 //! What `doctor` says of tokens, logins, the license and certificates.
 
 use chrono::TimeDelta;
-use ece_expiry_exporter::sim::{Ece, EceOptions, ErrorBody, Expires, Fault, License, Logins, On};
+use ece_expiry_exporter::sim::{
+    Ece, EceOptions, ErrorBody, Expires, Fault, License, Logins, On, Role,
+};
 use ece_expiry_exporter::time;
 
 use super::holds;
@@ -72,6 +74,20 @@ async fn the_token_goes_to_each_coordinator_and_to_none_that_is_not_trusted() {
     assert_eq!(code, 1, "{said}");
     holds(&said, &["not checked HTTP the token is sent only when every step before is ok"]);
     assert_eq!(world.ece.requests().authorized, before);
+}
+
+#[tokio::test]
+async fn a_list_is_really_read_and_said_to_have_no_expiry_of_its_own() {
+    let mut world = World::new().await;
+    world.add("ops", Expires::At(time::now() + TimeDelta::days(60)));
+    world.platforms = "    inventory: {credential: ops, scope: all}\n".into();
+    let (code, said) = doctor(&world, "inventory").await;
+    assert_eq!(code, 1, "{said}");
+    holds(&said, &["do not include the permission get-users-api-keys", "ece_platform_admin"]);
+    world.ece.world().key("ops").unwrap().role = Role::Admin;
+    let (code, said) = doctor(&world, "inventory").await;
+    assert_eq!(code, 0, "{said}");
+    holds(&said, &["healthy: prod/inventory works, and has no expiry of its own"]);
 }
 
 #[tokio::test]

@@ -337,6 +337,34 @@ fn a_mail_without_links_says_how_to_get_them() {
 }
 
 #[test]
+fn a_key_of_elastic_cloud_is_renewed_in_its_console() {
+    for alert in [
+        AlertName::CredentialExpiring,
+        AlertName::CredentialExpired,
+        AlertName::CredentialRejected,
+        AlertName::CredentialExpiryUnknown,
+    ] {
+        let mut notice = notice(alert, Reason::New, Severity::Critical);
+        notice.flavor = "ech".to_owned();
+        notice.platform_url = "https://api.elastic-cloud.com".to_owned();
+        let bytes = mail(&[notice.clone()]);
+        let text = parse(&bytes).body_text(0).unwrap().into_owned();
+        assert!(text.contains("Organization > API keys"), "{text}");
+        let of_ece = ["Profile > Settings", "Cloud UI", "--cacert", "/api/v1/user\n"];
+        assert!(!of_ece.iter().any(|it| text.contains(it)), "{text}");
+    }
+}
+
+#[test]
+fn a_key_whose_owner_was_deleted_is_not_said_to_have_met_a_401() {
+    let mut notice = notice(AlertName::CredentialRejected, Reason::New, Severity::Critical);
+    notice.probe.http_status = Some(404);
+    let bytes = mail(&[notice]);
+    let subject = parse(&bytes).subject().unwrap().to_owned();
+    assert!(subject.ends_with("REJECTED (404, its owner was deleted)"), "{subject}");
+}
+
+#[test]
 fn who_is_told_to_probe_a_login_is_told_that_it_counts() {
     let text = |kind: &str| {
         let mut notice = notice(AlertName::CredentialExpiryUnknown, Reason::New, Severity::Warning);
