@@ -13,26 +13,25 @@ use crate::observation::rights::Rights;
 use crate::observation::{Failure, FailureReason, Reading};
 use crate::probe::Exchange;
 
-/// The calls that this program uses: ECE's name of it, the request, what for.
-const CALLS: [(&str, &str, &str); 7] = [
+/// The calls that a probe of a key makes: ECE's name of it, the request, what for.
+const CALLS: [(&str, &str, &str); 2] = [
     ("get-current-user", "GET /api/v1/user", "every probe"),
     ("get-api-keys", "GET /api/v1/users/auth/keys", "the expiry where the header is missing"),
-    ("get-license", "GET /api/v1/platform/license", "`license`, if it is configured"),
+];
+/// The calls that are made with a key if the configuration wants it, likewise.
+const CALLS_IF_CONFIGURED: [(&str, &str, &str); 5] = [
+    ("get-license", "GET /api/v1/platform/license", "`license`"),
     (
         "get-tls-certificate",
         "GET /api/v1/platform/configuration/security/tls/SERVICE",
-        "`certificates.services`, if they are configured",
+        "`certificates.services`",
     ),
-    (
-        "get-users-api-keys",
-        "GET /api/v1/users/auth/keys/_all",
-        "`inventory` of all keys, if it is configured",
-    ),
-    ("list-deployments", "GET /api/v1/deployments", "`deployments`, if they are configured"),
+    ("get-users-api-keys", "GET /api/v1/users/auth/keys/_all", "`inventory` of all keys"),
+    ("list-deployments", "GET /api/v1/deployments", "`deployments`"),
     (
         "get-deployment-resource-proxy-requests",
         "GET /api/v1/deployments/ID/elasticsearch/REF_ID/proxy/…",
-        "`deployments`, if they are configured",
+        "`deployments`",
     ),
 ];
 /// How much of a header's value is shown.
@@ -230,28 +229,27 @@ fn permissions(exchange: &Exchange) -> Step {
                    keys may be read shows when it is needed";
         return Step::not_checked(Topic::Permissions, why);
     };
-    let mut details = Vec::new();
-    let mut missing = Vec::new();
-    for (name, request, purpose) in CALLS {
-        // That this call is allowed shows in its answer.
-        let is_allowed = allowed.iter().any(|it| it == name) || name == CALLS[0].0;
-        let word = if is_allowed { "allowed" } else { "not allowed" };
-        details.push(format!("{word}: {name} ({request}), for {purpose}"));
-        if !is_allowed {
-            missing.push(name);
-        }
-    }
+    // That the first call is allowed shows in its answer.
+    let is_allowed = |name: &str| name == CALLS[0].0 || allowed.iter().any(|it| it == name);
+    let in_words = |(name, request, purpose): (&str, &str, &str)| {
+        let word = if is_allowed(name) { "allowed" } else { "not allowed" };
+        format!("{word}: {name} ({request}), for {purpose}")
+    };
+    let mut details: Vec<String> = CALLS.into_iter().map(in_words).collect();
+    details.extend(CALLS_IF_CONFIGURED.into_iter().map(|it| in_words(it) + ", if configured"));
+    let missing: Vec<&str> =
+        CALLS.into_iter().map(|it| it.0).filter(|name| !is_allowed(name)).collect();
     if !roles.is_empty() {
         let roles: Vec<String> = roles.iter().take(ROLES_SHOWN_MAX).map(|it| cut(it)).collect();
         details.push(format!("roles of the owner: {}", roles.join(", ")));
     }
     let told = matches!(exchange.meaning, Meaning::Told(_));
     let found = match (missing.is_empty(), told) {
-        (true, _) => "the owner may do all that this program asks for",
+        (true, _) => "the owner may do all that a probe of this key asks for",
         (false, true) => {
             "not all is allowed, but the header tells the expiry, so nothing is missing"
         }
-        (false, false) => "not all that this program asks for is allowed",
+        (false, false) => "not all that a probe asks for is allowed",
     };
     let step = if missing.is_empty() || told {
         Step::ok(Topic::Permissions, found)

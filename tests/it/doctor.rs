@@ -192,11 +192,14 @@ async fn a_healthy_credential_reads_so() {
         ok           expiry       expires DATE TIME UTC, in 60 days
                                   X-Elastic-Api-Key-Expiration: INSTANT
                                   read as DATE TIME UTC
-        ok           permissions  the owner may do all that this program asks for
+        ok           permissions  the owner may do all that a probe of this key asks for
                                   allowed: get-current-user (GET /api/v1/user), for every probe
                                   allowed: get-api-keys (GET /api/v1/users/auth/keys), for the expiry where the header is missing
-                                  allowed: get-license (GET /api/v1/platform/license), for `license`, if it is configured
-                                  allowed: get-tls-certificate (GET /api/v1/platform/configuration/security/tls/SERVICE), for `certificates.services`, if they are configured
+                                  allowed: get-license (GET /api/v1/platform/license), for `license`, if configured
+                                  allowed: get-tls-certificate (GET /api/v1/platform/configuration/security/tls/SERVICE), for `certificates.services`, if configured
+                                  not allowed: get-users-api-keys (GET /api/v1/users/auth/keys/_all), for `inventory` of all keys, if configured
+                                  not allowed: list-deployments (GET /api/v1/deployments), for `deployments`, if configured
+                                  not allowed: get-deployment-resource-proxy-requests (GET /api/v1/deployments/ID/elasticsearch/REF_ID/proxy/…), for `deployments`, if configured
                                   roles of the owner: ece_platform_viewer
         ok           clock        the clocks agree, as far as the whole seconds of Date can tell
                                   the answer took N ms with its connection
@@ -554,9 +557,15 @@ async fn permissions_that_are_missing_or_not_listed_are_told() {
     let mut patient = Patient::new().await;
     for (body, header, code, words) in [
         (r#"{"user_name":"a"}"#, true, 0, "ECE did not list the permissions"),
-        (r#"{"security":{"permissions":[]}}"#, true, 0, "not allowed: get-api-keys"),
+        (r#"{"security":{"permissions":[]}}"#, true, 0, "ECE did not list the permissions"),
         (
-            r#"{"security":{"permissions":[]}}"#,
+            r#"{"security":{"permissions":["get-current-user"]}}"#,
+            true,
+            0,
+            "not allowed: get-api-keys",
+        ),
+        (
+            r#"{"security":{"permissions":["get-current-user"]}}"#,
             false,
             1,
             "give the owner a role that allows get-api-keys",

@@ -347,6 +347,7 @@ fn a_key_of_elastic_cloud_is_renewed_in_its_console() {
         let mut notice = notice(alert, Reason::New, Severity::Critical);
         notice.flavor = "ech".to_owned();
         notice.platform_url = "https://api.elastic-cloud.com".to_owned();
+        notice.ca_file = None;
         let bytes = mail(&[notice.clone()]);
         let text = parse(&bytes).body_text(0).unwrap().into_owned();
         assert!(text.contains("Organization > API keys"), "{text}");
