@@ -112,7 +112,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/v1/credentials", get(api::credentials))
         .route("/api/v1/credentials/{platform}/{credential}", get(api::credential))
         .route("/api/v1/alerts", get(api::alerts))
-        .route("/api/v1/keys", get(page::keys::api))
+        .route("/api/v1/keys", get(api::keys))
         .route("/api/v1/status/buildinfo", get(api::build_info))
         .route("/api", get(api::not_found))
         .route("/api/{*rest}", get(api::not_found));

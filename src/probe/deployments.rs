@@ -289,16 +289,9 @@ async fn keys_inside(
     gatherer: &mut Gatherer<'_>,
 ) -> Result<Taken, Failure> {
     let mut lister = KeyLister::new(deployment);
-    let mut read = 0;
-    while let Some(piece) = answer.piece().await? {
-        let piece = piece.as_ref();
-        read += piece.len();
-        if KEYS_BYTES_MAX < read {
-            let message = "its list of API keys has more than 64 MiB".to_owned();
-            return Err(failure(FailureReason::Protocol, message));
-        }
-        lister.feed(piece, gatherer);
-    }
+    answer
+        .each_piece(KEYS_BYTES_MAX, "A list of Elasticsearch keys", |it| lister.feed(it, gatherer))
+        .await?;
     Ok(lister.end(gatherer))
 }
 
@@ -354,19 +347,7 @@ async fn listed(
     host: &str,
 ) -> Result<DeploymentList, Failure> {
     let mut lister = DeploymentLister::new(wanted);
-    let mut read = 0;
-    while let Some(piece) = answer.piece().await? {
-        let piece = piece.as_ref();
-        read += piece.len();
-        if LIST_BYTES_MAX < read {
-            let message = format!(
-                "The list of deployments of {host} has more than 64 MiB; check that the URL leads to ECE, and please \
-                 report it."
-            );
-            return Err(failure(FailureReason::Protocol, message));
-        }
-        lister.feed(piece);
-    }
+    answer.each_piece(LIST_BYTES_MAX, "The list of deployments", |it| lister.feed(it)).await?;
     let list = lister.end().ok_or_else(|| no_list(host))?;
     if list.listed == 0 {
         // Taken at its word, such a list would end every alert.

@@ -97,18 +97,7 @@ async fn listed(
     now: DateTime<Utc>,
 ) -> Result<Listing, Failure> {
     let mut lister = Lister::new(&inventory.filter, inventory.keys_max, answer.date(), now);
-    let mut read = 0;
-    while let Some(piece) = answer.piece().await? {
-        let piece = piece.as_ref();
-        read += piece.len();
-        if LIST_BYTES_MAX < read {
-            let message = format!(
-                "The list of keys of {host} has more than 256 MiB; check that the URL leads to ECE, and please report it."
-            );
-            return Err(failure(FailureReason::Protocol, message));
-        }
-        lister.feed(piece);
-    }
+    answer.each_piece(LIST_BYTES_MAX, "The list of keys", |it| lister.feed(it)).await?;
     let listing = lister.end().ok_or_else(|| no_list(host))?;
     if listing.listed == 0 {
         // The key that asks is one. Taken at its word, such a list would end every alert.

@@ -85,9 +85,33 @@ impl<'a> Arriving<'a> {
     }
 
     /// The next piece of the body; `None` at its end.
-    pub(super) async fn piece(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
+    async fn piece(&mut self) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
         let piece = self.response.chunk().await;
         piece.map_err(|error| self.transport.failure(&error))
+    }
+
+    /// Gives the body piece by piece to `feed`, at most so many bytes; `name` says what it is, for the failure of more.
+    pub(super) async fn each_piece(
+        &mut self,
+        bytes_max: usize,
+        name: &str,
+        mut feed: impl FnMut(&[u8]),
+    ) -> Result<(), Failure> {
+        let mut read = 0;
+        while let Some(piece) = self.piece().await? {
+            let piece = piece.as_ref();
+            read += piece.len();
+            if bytes_max < read {
+                let message = format!(
+                    "{name} of {} has more than {} MiB; check that the URL leads to ECE, and please report it.",
+                    self.transport.host(),
+                    bytes_max / (1024 * 1024)
+                );
+                return Err(failure(FailureReason::Protocol, message));
+            }
+            feed(piece);
+        }
+        Ok(())
     }
 
     /// The whole, with what is left of the body.

@@ -2,6 +2,8 @@
 //!
 //! Rows are only ever extended: scripts read them.
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+pub(super) use self::keys::keys;
 use super::Web;
 use crate::alert::{AlertName, Found};
 use crate::observation::Reading;

@@ -1,10 +1,9 @@
-//! The page of the keys that ECE lists and of what expires inside deployments, and the same as JSON.
+//! The page of the keys that ECE lists and of what expires inside deployments.
 //!
-//! A list can have a hundred thousand keys, so both show a part at a time, what expires first in front.
+//! A list can have a hundred thousand keys, so it shows a part at a time, what expires first in front.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Shared};
 use axum::http::StatusCode;
@@ -24,9 +23,6 @@ use crate::web::{Web, render, text};
 /// Keys of one page: what a phone renders at once.
 const ROWS_MAX: usize = 500;
 
-/// Keys of one answer of the API.
-const API_ROWS_MAX: usize = 10_000;
-
 /// Deployments that are named of those that could not be read; the metrics and the log tell of all.
 const UNREAD_MAX: usize = 20;
 
@@ -35,11 +31,11 @@ const UNREAD_MAX: usize = 20;
 #[serde(default)]
 pub(in crate::web) struct KeysQuery {
     /// Keys that hold this text in platform, deployment, kind, user, description, id or state.
-    q: String,
+    pub(in crate::web) q: String,
     /// How many are passed over.
-    offset: usize,
+    pub(in crate::web) offset: usize,
     /// For the API, how many are wanted.
-    limit: Option<usize>,
+    pub(in crate::web) limit: Option<usize>,
 }
 
 /// The page.
@@ -59,59 +55,37 @@ pub(in crate::web) async fn page(
     }
 }
 
-/// The same as JSON, in the envelope of the Prometheus API.
-pub(in crate::web) async fn api(
-    Shared(web): Shared<Arc<Web>>,
-    query: Result<Query<KeysQuery>, QueryRejection>,
-) -> Response {
-    let Ok(Query(query)) = query else {
-        return text(StatusCode::BAD_REQUEST, "400: `offset` and `limit` are numbers");
-    };
-    let now = time::now();
-    let rendered = render(move || {
-        let snapshot = web.board.snapshot();
-        let keys = Keys::of(&snapshot, filter_of(&query.q), now);
-        let limit = query.limit.unwrap_or(API_ROWS_MAX).min(API_ROWS_MAX);
-        let rows = keys.sorted.iter().skip(query.offset).take(limit);
-        let keys_of = KeyRows {
-            total: keys.sorted.len(),
-            offset: query.offset,
-            keys: rows.map(|it| KeyRow::new(it, now)).collect(),
-        };
-        Json(Success { status: "success", data: keys_of }).into_response()
-    });
-    rendered.await.unwrap_or_else(|response| response)
-}
-
 /// A key with its list.
-struct Listed<'a> {
-    list: &'a ListStatus,
-    found: &'a Found,
+pub(in crate::web) struct Listed<'a> {
+    pub(in crate::web) list: &'a ListStatus,
+    pub(in crate::web) found: &'a Found,
     state: State,
 }
 
 /// The keys that are wanted, what expires first in front.
-struct Keys<'a> {
-    sorted: Vec<Listed<'a>>,
-}
-
-impl<'a> Keys<'a> {
-    fn of(snapshot: &'a Snapshot, filter: &str, now: DateTime<Utc>) -> Self {
-        let needle = filter.to_lowercase();
-        let all = snapshot.lists.iter().flat_map(|list| {
-            list.keys.iter().map(move |found| {
-                let state = state(found, &list.policy, now);
-                Listed { list, found, state }
-            })
-        });
-        let mut sorted: Vec<_> =
-            all.filter(|it| needle.is_empty() || it.matches(&needle)).collect();
-        sorted.sort_by(|a, b| a.place(now).cmp(&b.place(now)));
-        Self { sorted }
-    }
+pub(in crate::web) fn wanted<'a>(
+    snapshot: &'a Snapshot,
+    filter: &str,
+    now: DateTime<Utc>,
+) -> Vec<Listed<'a>> {
+    let needle = filter_of(filter).to_lowercase();
+    let all = snapshot.lists.iter().flat_map(|list| {
+        list.keys.iter().map(move |found| {
+            let state = state(found, &list.policy, now);
+            Listed { list, found, state }
+        })
+    });
+    let mut sorted: Vec<_> = all.filter(|it| needle.is_empty() || it.matches(&needle)).collect();
+    sorted.sort_by(|a, b| a.rank(now).cmp(&b.rank(now)));
+    sorted
 }
 
 impl Listed<'_> {
+    /// The word of its state.
+    pub(in crate::web) fn word(&self) -> &'static str {
+        self.state.word()
+    }
+
     fn matches(&self, needle: &str) -> bool {
         let item = &self.found.item;
         let platform: &str = &self.list.id.platform;
@@ -121,7 +95,7 @@ impl Listed<'_> {
             .any(|it| it.to_lowercase().contains(needle))
     }
 
-    fn place(&self, now: DateTime<Utc>) -> ((u8, i64), &str) {
+    fn rank(&self, now: DateTime<Utc>) -> ((u8, i64), &str) {
         (self.found.item.rank(now), &self.found.item.id)
     }
 }
@@ -276,10 +250,10 @@ struct FindingRow<'a> {
 fn html(web: &Web, query: &KeysQuery, now: DateTime<Utc>) -> Result<String, minijinja::Error> {
     let snapshot = web.board.snapshot();
     let filter = filter_of(&query.q);
-    let keys = Keys::of(&snapshot, filter, now);
-    let matching = keys.sorted.len();
+    let keys = wanted(&snapshot, filter, now);
+    let matching = keys.len();
     let offset = query.offset.min(matching);
-    let shown = keys.sorted.iter().skip(offset).take(ROWS_MAX);
+    let shown = keys.iter().skip(offset).take(ROWS_MAX);
     let rows: Vec<_> = shown.map(|it| PageRow::new(it, now)).collect();
     let end = offset + rows.len();
     let page = Page {
@@ -313,69 +287,4 @@ fn findings(list: &ListStatus, now: DateTime<Utc>) -> impl Iterator<Item = Findi
         id: &it.item.id,
         at: Moment::new(it.at, now),
     })
-}
-
-#[derive(Serialize)]
-struct Success<T> {
-    status: &'static str,
-    data: T,
-}
-
-#[derive(Serialize)]
-struct KeyRows<'a> {
-    /// How many keys match.
-    total: usize,
-    offset: usize,
-    keys: Vec<KeyRow<'a>>,
-}
-
-#[derive(Serialize)]
-struct KeyRow<'a> {
-    platform: &'a str,
-    inventory: &'a str,
-    /// `listed_api_key`, `elasticsearch_api_key`, `elasticsearch_certificate`, `elasticsearch_license`.
-    kind: &'static str,
-    /// The deployment that it is in; empty for a key of ECE.
-    deployment: &'a str,
-    key_id: &'a str,
-    user_id: &'a str,
-    description: &'a str,
-    created_at: Option<DateTime<Utc>>,
-    expires_at: Option<DateTime<Utc>>,
-    /// `dated`, `never`, `unreadable`.
-    expiry_state: &'static str,
-    /// Negative once expired.
-    seconds_left: Option<i64>,
-    /// The word of the page: `critical`, `valid`, …
-    state: &'static str,
-    /// The credential that holds its secret.
-    credential: Option<&'a str>,
-    long_lived: bool,
-}
-
-impl<'a> KeyRow<'a> {
-    fn new(it: &Listed<'a>, now: DateTime<Utc>) -> Self {
-        let Found { item, held_by, lifespan, .. } = it.found;
-        let (expiry_state, expires_at) = match item.reading {
-            Some(Reading::ExpiresAt(at)) => ("dated", Some(at)),
-            Some(Reading::Never | Reading::Undated) => ("never", None),
-            None => ("unreadable", None),
-        };
-        Self {
-            platform: &it.list.id.platform,
-            inventory: &it.list.id.name,
-            kind: item.kind.label(),
-            deployment: &item.place,
-            key_id: item.own_id(),
-            user_id: &item.user,
-            description: &item.description,
-            created_at: item.created,
-            expires_at,
-            expiry_state,
-            seconds_left: expires_at.map(|at| (at - now).num_seconds()),
-            state: it.state.word(),
-            credential: held_by.as_deref(),
-            long_lived: *lifespan == Lifespan::TooLong,
-        }
-    }
 }
