@@ -113,6 +113,8 @@ pub struct ListStatus {
     pub keys: Arc<Vec<Arc<Found>>>,
     /// How many keys of interest were listed last; `None` before the first list since the start.
     pub total: Option<usize>,
+    /// How many of them are not held, because there are more than `keys_max`.
+    pub left_out: usize,
     /// What is known of the deployments; `None` for a list of the keys of ECE.
     pub deployments: Option<DeploymentsStatus>,
     /// How many entries of it could not be read.
@@ -137,7 +139,7 @@ pub struct DeploymentsStatus {
 impl ListStatus {
     /// Whether there are more keys than are held.
     pub fn is_truncated(&self) -> bool {
-        self.total.is_some_and(|total| self.keys.len() < total)
+        0 < self.left_out
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::credential::{CONFIRM_AFTER, State, decide, wake_at};
 use super::{AlertName, Event, PlatformState, Reason};
@@ -20,6 +20,11 @@ use crate::time::delta;
 /// Lists in a row that must lack a key before it counts as gone, so that a coordinator that lags behind is not believed.
 const MISSED_MIN: u32 = 2;
 
+/// So many keys that a list lacks at once, and more than half of it, are more likely a list that is cut short.
+const SHRUNK_MIN: usize = 10;
+/// How far before the last list a key may have been made that is new in the next: reading a list takes a while, and clocks
+/// differ by up to five minutes without a word.
+const CREATED_MARGIN: TimeDelta = TimeDelta::minutes(10);
 /// How many findings of a list are kept at hand and shown; the store has them all.
 pub const FINDINGS_MAX: usize = 100;
 
@@ -114,6 +119,8 @@ pub struct Known<'a> {
     pub held: &'a HashMap<Box<str>, Arc<str>>,
     /// When the list was last read; `None` if never: then nothing in it is new.
     pub listed_at: Option<DateTime<Utc>>,
+    /// What it showed then, without its items; `None` before the first list since the start.
+    pub before: Option<&'a Listing>,
 }
 
 /// What becomes of a listed key.
@@ -144,6 +151,15 @@ impl Found {
         self.held_by.is_some()
     }
 
+    /// When it expires, as far as that was ever read.
+    pub fn reading(&self) -> Option<Reading> {
+        self.item.reading.or(self.state.reading)
+    }
+
+    fn had_expired(&self, now: DateTime<Utc>) -> bool {
+        matches!(self.reading(), Some(Reading::ExpiresAt(at)) if at <= now)
+    }
+
     /// Decides what the passing of time calls for.
     pub fn pass(&self, inventory: &Inventory, now: DateTime<Utc>) -> (Self, Vec<Event>) {
         let decision = decide(&inventory.policy, &PlatformState::default(), &self.state, None, now);
@@ -165,6 +181,22 @@ struct Absent<'a> {
     edge: Option<(u8, i64)>,
     /// The groups of items that could not be read.
     unread: HashSet<&'a str>,
+    /// How many lists in a row must lack a key before it counts as gone.
+    missed_min: u32,
+}
+
+impl<'a> Absent<'a> {
+    fn of(known: Known<'_>, listing: &'a Listing, now: DateTime<Utc>) -> Self {
+        let ids: HashSet<&str> = listing.items.iter().map(|it| &*it.id).collect();
+        let missing = known.keys.keys().filter(|it| !ids.contains(it.as_ref())).count();
+        let is_shrunk = SHRUNK_MIN <= missing && known.keys.len() < 2 * missing;
+        let ranks = listing.items.iter().map(|it| it.rank(now));
+        Self {
+            edge: ranks.max().filter(|_| listing.is_truncated()),
+            unread: listing.unread.iter().map(|it| it.group.as_ref()).collect(),
+            missed_min: if is_shrunk { MISSED_MIN + 1 } else { MISSED_MIN },
+        }
+    }
 }
 
 /// Takes a listing into account, which was read at `now`.
@@ -175,10 +207,7 @@ pub fn reconcile(
     now: DateTime<Utc>,
 ) -> Reconciled {
     let mut out = Reconciled::default();
-    let absent = Absent {
-        edge: listing.items.iter().map(|it| it.rank(now)).max().filter(|_| listing.is_truncated()),
-        unread: listing.unread.iter().map(|it| it.group.as_ref()).collect(),
-    };
+    let absent = Absent::of(known, listing, now);
     // The list is in the order of the ids, as the known keys are.
     let mut before = known.keys.iter().peekable();
     for item in &listing.items {
@@ -214,25 +243,47 @@ fn listed(
         && found.missed == 0
         && found.state.candidate.is_none()
     {
+        if found.is_held() {
+            return;
+        }
+        // Nothing is new about it, but the policy may be, or the clock was set.
+        let (next, events) = found.pass(inventory, now);
+        if next != **found {
+            let next = Arc::new(next);
+            out.events.extend(events.into_iter().map(|it| (Arc::clone(&next), it)));
+            out.changes.push(Change::Put(next));
+        }
         return;
     }
     let (state, events) = live(inventory, item, held_by.is_some(), before, now);
-    if state.candidate.is_some() {
+    if state.candidate.is_some() && before.is_none_or(|it| it.state.candidate.is_none()) {
         out.again = Some(CONFIRM_AFTER);
     }
     let found = Arc::new(Found { item: item.clone(), held_by, state, missed: 0, lifespan });
     out.changes.push(Change::Put(Arc::clone(&found)));
     out.events.extend(events.into_iter().map(|it| (Arc::clone(&found), it)));
-    let is_new = before.is_none()
-        && !found.is_held()
-        && known.listed_at.is_some_and(|at| item.created.is_none_or(|created| at <= created));
-    if is_new {
+    if before.is_none() && is_created(known, &found, now) {
         note(inventory, FindingKind::Created, &found, out, now);
     }
     let was_allowed = before.is_none_or(|it| it.lifespan == Lifespan::Allowed);
     if was_allowed && lifespan == Lifespan::TooLong {
         note(inventory, FindingKind::LongLived, &found, out, now);
     }
+}
+
+/// Whether a key that was not known was made since the list was read before. What was not seen then may be old: of a list
+/// that was cut or is the first since the start, or inside a deployment that could not be read, the date decides.
+fn is_created(known: Known<'_>, found: &Found, now: DateTime<Utc>) -> bool {
+    let Some(listed_at) = known.listed_at.filter(|_| !found.is_held() && !found.had_expired(now))
+    else {
+        return false;
+    };
+    let was_seen = known.before.is_some_and(|before| {
+        let was_unread = || before.unread.iter().any(|it| &*it.group == found.item.group());
+        !before.is_truncated() && !was_unread()
+    });
+    let since = listed_at - CREATED_MARGIN;
+    was_seen || found.item.created.is_some_and(|created| since <= created)
 }
 
 /// The next state of a listed key, and what it calls for.
@@ -251,12 +302,15 @@ fn live(
             State { reading: item.reading, candidate: None, observed_at: Some(now), ..state };
         return (state, ended.into_iter().collect());
     }
-    let Some(reading) = item.reading else { return (state, Vec::new()) };
+    // A date that cannot be read does not take the place of one that was.
+    let Some(reading) = item.reading else {
+        return (State { candidate: None, ..state }, Vec::new());
+    };
     let observation = Observation {
         at: now,
         took: Duration::ZERO,
         http_status: None,
-        key_id: None,
+        key_id: item.lasting_id(),
         clock_skew: None,
         rest: None,
         result: Ok(reading),
@@ -286,26 +340,31 @@ fn missing(
         return;
     }
     if absent.edge.is_some_and(|edge| edge <= found.item.rank(now)) {
-        // It is behind those that are held: it may be there still.
-        out.changes.push(Change::Gone(Arc::clone(found)));
+        // It is behind those that are held: it may be there still, but nobody watches it.
+        gone(found, out, now);
         return;
     }
     let missed = found.missed + 1;
-    if missed < MISSED_MIN {
-        out.again = Some(CONFIRM_AFTER);
+    if missed < absent.missed_min {
+        // Most of a list at once is more likely a list that is cut short: the schedule is soon enough to see.
+        out.again = (absent.missed_min == MISSED_MIN).then_some(CONFIRM_AFTER);
         out.changes.push(Change::Put(Arc::new(Found { missed, ..Found::clone(found) })));
         return;
     }
+    gone(found, out, now);
+    // What is filtered out from now on was not deleted.
+    let is_wanted = is_wanted(inventory, &found.item);
+    if !found.had_expired(now) && is_wanted && !found.is_held() && known.listed_at.is_some() {
+        note(inventory, FindingKind::Deleted, found, out, now);
+    }
+}
+
+/// A key that is watched no longer.
+fn gone(found: &Arc<Found>, out: &mut Reconciled, now: DateTime<Utc>) {
     out.changes.push(Change::Gone(Arc::clone(found)));
     if let Some(firing) = &found.state.lifetime {
         let ended = Event::of(firing, Reason::Removed, found.state.generation, now);
         out.events.push((Arc::clone(found), ended));
-    }
-    let had_expired = matches!(found.item.reading, Some(Reading::ExpiresAt(at)) if at <= now);
-    // What is filtered out from now on was not deleted.
-    let is_wanted = is_wanted(inventory, &found.item);
-    if !had_expired && is_wanted && !found.is_held() && known.listed_at.is_some() {
-        note(inventory, FindingKind::Deleted, found, out, now);
     }
 }
 
@@ -329,6 +388,11 @@ fn note(
     }
     out.findings.push(Finding { kind, at: now, item: found.item.clone() });
     let Some(severity) = kind.severity(inventory) else { return };
+    // That it never expires is told already: one message for one thing.
+    let never = kind == FindingKind::LongLived && found.item.reading == Some(Reading::Never);
+    if never && inventory.policy.never_expires.is_some() {
+        return;
+    }
     let event = Event {
         name: kind.alert(),
         reason: Reason::New,

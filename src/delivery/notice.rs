@@ -190,9 +190,9 @@ fn notice_credential(credential: &Credential, state: &State) -> NoticeCredential
 }
 
 fn notice_found(list: &Credential, state: &State, found: &Found) -> NoticeCredential {
-    let Item { id, kind, place, user, description, created, reading } = &found.item;
-    let (expiry_state, expires_at) = match reading {
-        Some(Reading::ExpiresAt(at)) => ("dated", Some(*at)),
+    let Item { id, kind, place, user, description, created, .. } = &found.item;
+    let (expiry_state, expires_at) = match found.reading() {
+        Some(Reading::ExpiresAt(at)) => ("dated", Some(at)),
         Some(Reading::Never) => ("never", None),
         Some(Reading::Undated) => ("undated", None),
         None => ("unparsable", None),

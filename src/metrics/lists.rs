@@ -71,7 +71,7 @@ fn keys(encoder: &mut DescriptorEncoder<'_>, lists: &[Arc<ListStatus>]) -> fmt::
     )?;
     for list in lists {
         for found in list.keys.iter() {
-            let Some(Reading::ExpiresAt(at)) = found.item.reading else { continue };
+            let Some(Reading::ExpiresAt(at)) = found.reading() else { continue };
             let labels = [
                 ("platform", list.id.platform.as_ref()),
                 ("key_id", found.item.id.as_ref()),
@@ -97,7 +97,7 @@ impl Totals {
     fn of(list: &ListStatus, now: DateTime<Utc>) -> Self {
         let mut totals = Self::default();
         for found in list.keys.iter() {
-            let count = match found.item.reading {
+            let count = match found.reading() {
                 Some(Reading::ExpiresAt(at)) if at <= now => &mut totals.expired,
                 Some(Reading::ExpiresAt(_) | Reading::Undated) => &mut totals.valid,
                 Some(Reading::Never) => &mut totals.never,

@@ -125,8 +125,12 @@ impl Monitor {
     ) -> Option<std::time::Duration> {
         let list = self.lists.get(&at)?;
         let held = self.held_beside(at);
-        let known =
-            Known { keys: &list.keys, held: &held, listed_at: self.slots[at].state.last_success };
+        let known = Known {
+            keys: &list.keys,
+            held: &held,
+            listed_at: self.slots[at].state.last_success,
+            before: list.listing.as_deref(),
+        };
         let decision = alert::reconcile(&list.inventory, known, listing, now);
         self.owe_found(draft, at, &decision.events, now);
         for finding in &decision.findings {
@@ -240,6 +244,7 @@ impl Monitor {
             policy: Arc::clone(&list.inventory.policy),
             keys: Arc::clone(&list.shown),
             total: list.listing.as_ref().map(|it| it.total),
+            left_out: list.listing.as_ref().map_or(0, |it| it.left_out),
             deployments: list.inventory.scope.deployments().map(|_| DeploymentsStatus {
                 total: list.listing.as_ref().map(|it| it.deployments),
                 unread: list.listing.as_ref().map(|it| unread(it)).unwrap_or_default(),

@@ -245,6 +245,7 @@ impl<'a> Gatherer<'a> {
         let (items, total) = self.keeper.end();
         self.unread.sort_by(|a, b| a.group.cmp(&b.group));
         Listing {
+            left_out: total - items.len(),
             items,
             total,
             unreadable: self.unreadable + deployments.unreadable,

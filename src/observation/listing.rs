@@ -21,6 +21,9 @@ pub(super) const ID_CHARS_MAX: usize = 128;
 /// The longest user or description that is kept; what is longer is cut, since it goes into labels and mails.
 const TEXT_CHARS_MAX: usize = 256;
 
+/// How many names are held apart from the items; more are those of a list that is none of ECE.
+const USERS_MAX: usize = 10_000;
+
 /// What one listing showed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -28,6 +31,8 @@ pub struct Listing {
     pub items: Vec<Item>,
     /// How many keys of interest were listed.
     pub total: usize,
+    /// How many of them are not among the items, because there are more than are held.
+    pub left_out: usize,
     /// How many entries could not be read: without an id, or no JSON object.
     pub unreadable: usize,
     /// How many keys were listed, those without interest too.
@@ -78,7 +83,7 @@ pub struct Item {
 impl Listing {
     /// Whether there are more keys than are held.
     pub fn is_truncated(&self) -> bool {
-        self.items.len() < self.total
+        0 < self.left_out
     }
 }
 
@@ -86,6 +91,12 @@ impl Item {
     /// The id of something of this kind and id inside a deployment. The id of a deployment holds no colon.
     pub fn id_in(deployment: &str, kind: ItemKind, id: &str) -> Box<str> {
         format!("{deployment}:{}:{id}", kind.label()).into()
+    }
+
+    /// The id of something whose expiry cannot be changed, as that of a key of ECE: of two coordinators that disagree about
+    /// it, the earlier is believed. That of a key of Elasticsearch can.
+    pub fn lasting_id(&self) -> Option<String> {
+        (self.kind == ItemKind::ApiKey).then(|| self.id.to_string())
     }
 
     /// Whether it is wanted: filters are about keys, since certificates and licenses have no owner.
@@ -152,7 +163,9 @@ impl Keeper {
 
     /// What was held, in the order of the ids, and how many there were.
     pub(super) fn end(self) -> (Vec<Item>, usize) {
-        let mut items: Vec<Item> = self.kept.into_iter().map(|it| it.item).collect();
+        // Of what stands there twice the more urgent counts.
+        let mut items: Vec<Item> =
+            self.kept.into_sorted_vec().into_iter().map(|it| it.item).collect();
         items.sort_by(|a, b| a.id.cmp(&b.id));
         let kept = items.len();
         // A list that names a key twice would otherwise name it as new again and again.
@@ -170,6 +183,10 @@ impl Users {
     /// The name of a user, once for all items.
     pub(super) fn name(&mut self, user: &str) -> Arc<str> {
         let user = short(user);
+        if USERS_MAX < self.0.len() {
+            // Those of the items that are held are not lost, only written once more.
+            self.0.clear();
+        }
         self.0.get(user.as_str()).cloned().unwrap_or_else(|| {
             let user: Arc<str> = user.into();
             self.0.insert(Arc::clone(&user));
@@ -280,7 +297,8 @@ impl<'a> Lister<'a> {
         let (items, total) = self.keeper.end();
         let unreadable = self.unreadable + skipped;
         let listed = self.listed;
-        Some(Listing { items, total, unreadable, listed, ..Listing::default() })
+        let left_out = total - items.len();
+        Some(Listing { items, total, left_out, unreadable, listed, ..Listing::default() })
     }
 }
 

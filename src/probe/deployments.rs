@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::page::{Arriving, Page};
 use super::platform::{Borrowed, Wanted};
-use super::{Coordinator, DEADLINE_GRACE, Prober, Sight, failure, passed};
+use super::{Coordinator, DEADLINE_GRACE, Prober, Sight, clip, failure, passed};
 use crate::config::{Deployments, Inventory, ItemKind};
 use crate::observation::answer::Meaning;
 use crate::observation::deployments::{
@@ -52,13 +52,48 @@ struct Walk<'a> {
     gatherer: Gatherer<'a>,
     /// How many calls are done.
     done: usize,
-    /// How many of them were refused.
-    refused: usize,
+    /// How many of them were answered with what was asked for.
+    answered: usize,
+    /// The first failure, a refusal before anything else: what is said if nothing was answered.
+    first: Option<Failure>,
+    /// The deployment that said that it has too much to do: another one that does means the platform.
+    busy: Option<Box<str>>,
     silent: BTreeSet<Box<str>>,
     /// How long the platform asks to be left alone.
     rest: Option<Duration>,
     /// Why no further deployment is asked.
     halted: Option<String>,
+}
+
+impl Walk<'_> {
+    /// Notes a call that was not answered with what was asked for.
+    fn failed(&mut self, deployment: &Deployment, kind: ItemKind, failure: Failure) {
+        let Failure { reason, message, .. } = &failure;
+        self.gatherer.not_read(deployment, kind, message.clone());
+        match reason {
+            FailureReason::Timeout => drop(self.silent.insert(deployment.id.clone())),
+            // Elasticsearch says so when it has too much to do, and so does a gateway before all of them.
+            FailureReason::RateLimited => {
+                self.silent.insert(deployment.id.clone());
+                match &self.busy {
+                    Some(other) if *other != deployment.id => {
+                        let why = "there were too many requests; it is asked at the next run of the schedule";
+                        self.halted = Some(why.to_owned());
+                    }
+                    _ => self.busy = Some(deployment.id.clone()),
+                }
+            }
+            // It is ECE itself that does not answer.
+            FailureReason::Dns | FailureReason::Connect | FailureReason::Tls => {
+                self.halted = Some(message.clone());
+            }
+            _ => {}
+        }
+        let is_refusal = |it: &Failure| it.reason == FailureReason::Forbidden;
+        if self.first.as_ref().is_none_or(|it| is_refusal(&failure) && !is_refusal(it)) {
+            self.first = Some(failure);
+        }
+    }
 }
 
 impl Turns {
@@ -101,7 +136,9 @@ impl Prober {
         let mut walk = Walk {
             gatherer: Gatherer::new(inventory, now()),
             done: 0,
-            refused: 0,
+            answered: 0,
+            first: None,
+            busy: None,
             silent: BTreeSet::new(),
             rest: None,
             halted: None,
@@ -111,13 +148,27 @@ impl Prober {
         // What was read until then counts.
         let _ =
             timeout(left, self.walk(coordinator, &calls, bound, borrowed, now, &mut walk)).await;
-        let rest = page.rest.max(walk.rest);
-        if 0 < walk.refused && walk.refused == calls.len() {
-            let refused = in_words(failure(FailureReason::Forbidden, String::new()));
-            let why = self.explained(coordinator, refused, &wanted_of_all(), borrowed, now).await;
+        // What one deployment asks for is no rest for the platform.
+        let rest = page.rest.max(walk.rest.filter(|_| walk.halted.is_some()));
+        let (first, answered, asked) = (walk.first.take(), walk.answered, walk.done);
+        let gatherer = self.gathered(walk, &calls, &list, wanted);
+        // Where nothing can be read, nobody is told of anything.
+        if let Some(first) = first.filter(|_| answered == 0) {
+            let mut why = match first.reason {
+                FailureReason::Forbidden => {
+                    let right = wanted_of_all();
+                    self.explained(coordinator, first, &right, borrowed, now).await
+                }
+                _ => first,
+            };
+            let all = calls.len();
+            let before = format!(
+                "Nothing inside the deployments could be read ({asked} of {all} requests made): "
+            );
+            why.message = clip(before + &why.message);
             return Sight { rest, ..Sight::of(&page, Err(why)) };
         }
-        let listing = self.gathered(walk, &calls, &list, wanted).end(&list);
+        let listing = gatherer.end(&list);
         let sight = Sight::of(&page, Ok(Reading::Undated));
         Sight { listing: Some(Arc::new(listing)), rest, ..sight }
     }
@@ -201,7 +252,10 @@ impl Prober {
         for (deployment, kind) in calls {
             let answer = if walk.silent.contains(&deployment.id) {
                 // Its other parts would be silent too, and take the time of others.
-                Err(coordinator.transport.no_answer_within(bound))
+                Err(match &walk.busy {
+                    Some(busy) if *busy == deployment.id => busy_inside(),
+                    _ => coordinator.transport.no_answer_within(bound),
+                })
             } else {
                 let asked = self.ask_inside(
                     coordinator,
@@ -214,26 +268,9 @@ impl Prober {
                 answer.unwrap_or_else(|_| Err(coordinator.transport.no_answer_within(bound)))
             };
             walk.done += 1;
-            if walk.rest.is_some() {
-                let why =
-                    "there were too many requests; it is asked at the next run of the schedule";
-                walk.halted = Some(why.to_owned());
-            }
-            let Err(Failure { reason, message, .. }) = answer else {
-                if walk.halted.is_some() {
-                    return;
-                }
-                continue;
-            };
-            walk.gatherer.not_read(deployment, *kind, message.clone());
-            match reason {
-                FailureReason::Timeout => drop(walk.silent.insert(deployment.id.clone())),
-                FailureReason::Forbidden => walk.refused += 1,
-                // It is ECE itself that does not answer.
-                FailureReason::Dns | FailureReason::Connect | FailureReason::Tls => {
-                    walk.halted = Some(message);
-                }
-                _ => {}
+            match answer {
+                Ok(()) => walk.answered += 1,
+                Err(failure) => walk.failed(deployment, *kind, failure),
             }
             if walk.halted.is_some() {
                 return;
@@ -295,6 +332,12 @@ async fn keys_inside(
     Ok(lister.end(gatherer))
 }
 
+fn busy_inside() -> Failure {
+    let message =
+        "it says that it has too much to do (429); it is asked at the next run of the schedule";
+    failure(FailureReason::RateLimited, message.to_owned())
+}
+
 fn nonsense() -> Failure {
     let message = "it answers with something else than Elasticsearch does, or with a part of it";
     failure(FailureReason::UnexpectedStatus, message.to_owned())
@@ -349,6 +392,14 @@ async fn listed(
     let mut lister = DeploymentLister::new(wanted);
     answer.each_piece(LIST_BYTES_MAX, "The list of deployments", |it| lister.feed(it)).await?;
     let list = lister.end().ok_or_else(|| no_list(host))?;
+    if list.read.is_empty() && 0 < list.listed {
+        let message = format!(
+            "None of the {} deployments that {host} lists is one to be read: look at `deployments.include` and \
+             `deployments.exclude`, and whether the deployments still have these names.",
+            list.listed
+        );
+        return Err(failure(FailureReason::HeaderMissing, message));
+    }
     if list.listed == 0 {
         // Taken at its word, such a list would end every alert.
         let message = format!(

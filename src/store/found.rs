@@ -110,7 +110,9 @@ fn read_found(text: &str, names: &mut HashSet<Arc<str>>) -> Option<Found> {
     };
     let lifespan = if row.too_long { Lifespan::TooLong } else { Lifespan::Allowed };
     let held_by = row.held_by.map(Arc::from);
-    Some(Found { item: item(row.item, names)?, held_by, state, missed: row.missed, lifespan })
+    let item = item(row.item, names)?;
+    let state = State { key_id: item.lasting_id(), ..state };
+    Some(Found { item, held_by, state, missed: row.missed, lifespan })
 }
 
 pub(super) fn load(

@@ -372,18 +372,35 @@ async fn two_deployments_of_one_name_are_told_apart() {
     );
 }
 
-#[tokio::test]
-async fn a_platform_that_limits_requests_is_left_alone_and_asked_for_the_rest_first_the_next_time()
-{
+/// Four deployments, of which these have too much to do.
+async fn busy(ids: &[usize]) -> World {
     let world = world("elasticsearch_api_keys: true, schedule: 1h").await;
     for at in 0..4 {
         let mut deployment =
             SimDeployment { id: format!("0{at}"), ..with_key(&format!("d{at}"), 100) };
-        if at == 1 {
+        if ids.contains(&at) {
             deployment.fault = Fault::RateLimited(30);
         }
         add(&world, deployment);
     }
+    world
+}
+
+#[tokio::test]
+async fn a_deployment_that_has_too_much_to_do_holds_up_nobody_else() {
+    let world = busy(&[1]).await;
+    let mut program = world.start().await;
+    settle(&mut program).await;
+    assert_eq!(places(&program), ["d0", "d2", "d3"]);
+    assert_eq!(unread(&program).len(), 1);
+    let limited = "ece_platform_rate_limited{platform=\"prod\"} 0";
+    contains_all(&scrape(&program), &[limited]);
+}
+
+#[tokio::test]
+async fn a_platform_that_limits_requests_is_left_alone_and_asked_for_the_rest_first_the_next_time()
+{
+    let world = busy(&[1, 2]).await;
     let mut program = world.start().await;
     settle(&mut program).await;
     assert_eq!(places(&program), ["d0"]);
@@ -392,7 +409,41 @@ async fn a_platform_that_limits_requests_is_left_alone_and_asked_for_the_rest_fi
     let of = |id: &str| {
         format!("/api/v1/deployments/{id}/elasticsearch/main-elasticsearch/proxy/_security/api_key")
     };
-    assert_eq!((asked.get(&of("01")), asked.get(&of("02"))), (Some(&1), None));
+    assert_eq!((asked.get(&of("02")), asked.get(&of("03"))), (Some(&1), None));
     program.pass(TimeDelta::hours(1), TimeDelta::minutes(10)).await;
-    assert_eq!(places(&program), ["d0", "d2", "d3"]);
+    assert_eq!(places(&program), ["d0", "d3"]);
+}
+
+#[tokio::test]
+async fn when_nothing_inside_can_be_read_it_is_a_failure_and_ends_nothing() {
+    let world = world(ALL).await;
+    add(&world, with_key("logs", 10));
+    add(&world, with_key("stopped", 100));
+    let mut program = world.start().await;
+    settle(&mut program).await;
+    let before = subjects(&world);
+    // One lacks the right, the other is stopped: the right is what can be mended.
+    world.ece.world().deployment("logs").unwrap().fault = Fault::Forbidden;
+    let stopped = Fault::Status(404, ErrorBody::Empty);
+    world.ece.world().deployment("stopped").unwrap().fault = stopped;
+    program.pass(TimeDelta::hours(14), TimeDelta::minutes(30)).await;
+    let row = program.shared.board.snapshot().credentials[1].clone();
+    let (reason, why) = row.failure.clone().unwrap();
+    assert_eq!(reason, FailureReason::Forbidden, "{why}");
+    assert!(why.starts_with("Nothing inside the deployments could be read (6 of 6"), "{why}");
+    assert_eq!(places(&program).len(), 2, "what is known stays");
+    let told = &subjects(&world)[before.len()..];
+    assert!(told.iter().any(|it| it.contains("CANNOT BE READ (403)")), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_include_that_fits_no_deployment_is_said() {
+    let world = world("certificates: true, include: [\"nobody-*\"]").await;
+    add(&world, with_key("logs", 10));
+    let mut program = world.start().await;
+    settle(&mut program).await;
+    let row = program.shared.board.snapshot().credentials[1].clone();
+    let (reason, why) = row.failure.clone().unwrap();
+    assert_eq!(reason, FailureReason::HeaderMissing);
+    assert!(why.contains("None of the 1 deployments"), "{why}");
 }

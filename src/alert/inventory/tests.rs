@@ -55,13 +55,21 @@ struct Watched {
     keys: BTreeMap<Box<str>, Arc<Found>>,
     held: HashMap<Box<str>, Arc<str>>,
     listed_at: Option<DateTime<Utc>>,
+    before: Option<Listing>,
     log: String,
 }
 
 impl Watched {
     fn new() -> Self {
         let (keys, held) = (BTreeMap::new(), HashMap::new());
-        Self { inventory: inventory(), keys, held, listed_at: None, log: String::new() }
+        Self {
+            inventory: inventory(),
+            keys,
+            held,
+            listed_at: None,
+            before: None,
+            log: String::new(),
+        }
     }
 
     /// ECE lists these keys at the start of a day.
@@ -70,20 +78,43 @@ impl Watched {
     }
 
     fn list_of(&mut self, at: i64, items: &[Item], total: usize) -> &mut Self {
+        self.list_when(day(at), items, total, &format!("day {at}"))
+    }
+
+    /// ECE lists these keys at an hour of a day.
+    fn list_at(&mut self, at: i64, hour: i64, items: &[Item]) {
+        let when = day(at) + TimeDelta::hours(hour);
+        self.list_when(when, items, items.len(), &format!("day {at}, hour {hour}"));
+    }
+
+    fn list_when(
+        &mut self,
+        now: DateTime<Utc>,
+        items: &[Item],
+        total: usize,
+        title: &str,
+    ) -> &mut Self {
         use std::fmt::Write;
         let mut items = items.to_vec();
         items.sort_by(|a, b| a.id.cmp(&b.id));
-        let listing = Listing { listed: items.len(), items, total, ..Listing::default() };
-        let known = Known { keys: &self.keys, held: &self.held, listed_at: self.listed_at };
+        let listing = Listing {
+            listed: items.len(),
+            left_out: total - items.len(),
+            items,
+            total,
+            ..Listing::default()
+        };
+        let before = self.before.as_ref();
+        let known = Known { keys: &self.keys, held: &self.held, listed_at: self.listed_at, before };
         let Reconciled { changes, events, findings, again } =
-            reconcile(&self.inventory, known, &listing, day(at));
+            reconcile(&self.inventory, known, &listing, now);
         for change in changes {
             match change {
                 Change::Put(found) => drop(self.keys.insert(found.item.id.clone(), found)),
                 Change::Gone(found) => drop(self.keys.remove(&found.item.id)),
             }
         }
-        let _ = write!(self.log, "day {at}:");
+        let _ = write!(self.log, "{title}:");
         for finding in findings {
             let _ = write!(self.log, " {} {},", finding.item.id, finding.kind.label());
         }
@@ -94,7 +125,8 @@ impl Watched {
             let _ = write!(self.log, " <{} {name} {reason} {severity}>", found.item.id);
         }
         let _ = writeln!(self.log, "{}", if again.is_some() { " again" } else { "" });
-        self.listed_at = Some(day(at));
+        self.listed_at = Some(now);
+        self.before = Some(listing);
         self
     }
 
@@ -176,7 +208,7 @@ fn a_new_key_is_a_finding_and_a_life_that_is_too_long_another() {
     it.list(3, &[key("a", Some(80)), long, never]);
     it.check(&expect![[r#"
         day 0:
-        day 1: long created, long long_lived, never created, never long_lived, <long ApiKeyCreated new info> <long ApiKeyLongLived new info> <never CredentialNeverExpires new info> <never ApiKeyCreated new info> <never ApiKeyLongLived new info>
+        day 1: long created, long long_lived, never created, never long_lived, <long ApiKeyCreated new info> <long ApiKeyLongLived new info> <never CredentialNeverExpires new info> <never ApiKeyCreated new info>
         day 2:
         day 3: a long_lived, <a ApiKeyLongLived new info>
     "#]]);
@@ -266,7 +298,7 @@ fn what_could_not_be_read_of_a_deployment_is_not_gone() {
     let mut read = |items: &[Item], unread: Vec<_>, at: i64| {
         let listing =
             Listing { items: items.to_vec(), total: items.len(), unread, ..Listing::default() };
-        let known = Known { keys: &keys, held: &held, listed_at: Some(day(at - 1)) };
+        let known = Known { keys: &keys, held: &held, listed_at: Some(day(at - 1)), before: None };
         let out = reconcile(&inventory, known, &listing, day(at));
         for change in out.changes {
             match change {
@@ -288,4 +320,94 @@ fn what_could_not_be_read_of_a_deployment_is_not_gone() {
     assert_eq!(read(&rest, cannot(), 5), (4, vec![]));
     // A license that is gone is no finding, a key is.
     assert_eq!(read(&rest, cannot(), 6), (2, vec!["b:elasticsearch_api_key:1 deleted".to_owned()]));
+}
+
+#[test]
+fn a_policy_that_changes_is_told_of_keys_that_do_not() {
+    let mut it = Watched::new();
+    it.inventory.policy = Arc::new(Policy { never_expires: None, ..(*inventory().policy).clone() });
+    it.inventory.lifetime_max = None;
+    it.list(0, &[key("never", None), key("b", Some(20))]);
+    it.inventory.policy = inventory().policy;
+    it.list(1, &[key("never", None), key("b", Some(20))]);
+    it.list(2, &[key("never", None), key("b", Some(20))]);
+    it.check(&expect![[r#"
+        day 0:
+        day 1: <never CredentialNeverExpires new info>
+        day 2:
+    "#]]);
+}
+
+#[test]
+fn two_coordinators_that_disagree_about_a_key_do_not_renew_it_in_turn() {
+    let mut it = Watched::new();
+    let (early, late) = (key("a", Some(10)), key("a", Some(90)));
+    it.list_at(0, 0, std::slice::from_ref(&early));
+    for hour in 1..20 {
+        let item = if hour % 4 < 2 { &early } else { &late };
+        it.list_at(0, hour, std::slice::from_ref(item));
+    }
+    let told = it.log.matches("Credential").count();
+    assert_eq!(told, 1, "{}", it.log);
+}
+
+#[test]
+fn a_firing_key_that_falls_off_the_end_of_a_list_ends_its_alert() {
+    let mut it = Watched::new();
+    it.list_of(0, &[key("soon", Some(5)), key("b", Some(40))], 9);
+    // It expires, and then stands behind those that are held.
+    it.list_of(6, &[key("b", Some(40)), key("c", Some(50))], 9);
+    it.check(&expect![[r#"
+        day 0: <soon CredentialExpiring new critical>
+        day 6: <soon CredentialExpiring removed critical>
+    "#]]);
+}
+
+#[test]
+fn a_list_that_lacks_most_keys_at_once_is_believed_later() {
+    let mut it = Watched::new();
+    let all: Vec<Item> = (0..30).map(|at| key(&format!("k{at:02}"), Some(80))).collect();
+    it.list(0, &all);
+    for at in 1..4 {
+        it.list(at, &all[..3]);
+    }
+    let gone: Vec<usize> = it.log.lines().map(|it| it.matches(" deleted,").count()).collect();
+    assert_eq!(gone, [0, 0, 0, 27], "{}", it.log);
+    assert!(!it.log.contains("again"), "the schedule is soon enough: {}", it.log);
+}
+
+#[test]
+fn a_date_that_cannot_be_read_does_not_take_the_place_of_one_that_was() {
+    let mut it = Watched::new();
+    it.list(0, &[key("a", Some(10))]);
+    let odd = Item { reading: None, ..key("a", Some(10)) };
+    it.list(1, std::slice::from_ref(&odd));
+    it.list(2, std::slice::from_ref(&odd));
+    assert_eq!(it.keys["a"].reading(), Some(Reading::ExpiresAt(day(10))));
+    assert_eq!(
+        it.keys["a"].wake_at(&it.inventory),
+        Some(day(3)),
+        "its next step comes all the same"
+    );
+    it.check(&expect![[r#"
+        day 0: <a CredentialExpiring new warning>
+        day 1:
+        day 2:
+    "#]]);
+}
+
+#[test]
+fn a_key_that_was_made_while_the_list_was_read_is_new_in_the_next() {
+    let mut it = Watched::new();
+    it.list(1, &[key("a", Some(80))]);
+    let made = |at: DateTime<Utc>| Item { created: Some(at), ..key("b", Some(90)) };
+    it.list(2, &[key("a", Some(80)), made(day(1) - TimeDelta::minutes(3))]);
+    // The first list after a start shows what was left out before, and what had expired.
+    it.before = None;
+    it.list(3, &[key("a", Some(80)), made(day(1)), key("c", Some(90)), key("dead", Some(-5))]);
+    it.check(&expect![[r#"
+        day 1:
+        day 2: b created, <b ApiKeyCreated new info>
+        day 3:
+    "#]]);
 }

@@ -83,7 +83,7 @@ fn items(encoder: &mut DescriptorEncoder<'_>, lists: &[Arc<ListStatus>]) -> fmt:
     )?;
     for list in lists {
         for found in list.keys.iter() {
-            let Some(Reading::ExpiresAt(at)) = found.item.reading else { continue };
+            let Some(Reading::ExpiresAt(at)) = found.reading() else { continue };
             let Item { id, kind, place, .. } = &found.item;
             let labels = [
                 ("platform", list.id.platform.as_ref()),

@@ -77,7 +77,7 @@ struct KeyRow<'a> {
 impl<'a> KeyRow<'a> {
     fn new(it: &Listed<'a>, now: DateTime<Utc>) -> Self {
         let Found { item, held_by, lifespan, .. } = it.found;
-        let (expiry_state, expires_at) = match item.reading {
+        let (expiry_state, expires_at) = match it.found.reading() {
             Some(Reading::ExpiresAt(at)) => ("dated", Some(at)),
             Some(Reading::Never | Reading::Undated) => ("never", None),
             None => ("unreadable", None),

@@ -102,7 +102,7 @@ impl Listed<'_> {
 
 /// The state of a listed key at `now`.
 fn state(found: &Found, policy: &Policy, now: DateTime<Utc>) -> State {
-    match found.item.reading {
+    match found.reading() {
         Some(Reading::ExpiresAt(at)) if at <= now => State::Expired,
         Some(Reading::ExpiresAt(at)) => match policy.crossed(at - now).map(|it| it.severity) {
             Some(Severity::Critical) => State::Critical,
@@ -204,7 +204,7 @@ struct PageRow<'a> {
 impl<'a> PageRow<'a> {
     fn new(it: &Listed<'a>, now: DateTime<Utc>) -> Self {
         let Found { item, held_by, lifespan, .. } = it.found;
-        let (left, expires_at) = match item.reading {
+        let (left, expires_at) = match it.found.reading() {
             Some(Reading::ExpiresAt(at)) if at <= now => {
                 (format!("expired {}", words::relative(at, now)), Some(words::instant(at)))
             }

@@ -38,10 +38,12 @@ fn list(keys: Vec<Found>, total: usize) -> Snapshot {
         at: time::now() - TimeDelta::hours(5),
         item: found("gone", "eva", "<b>backup</b>", Reading::Never).item,
     };
+    let left_out = total - keys.len();
     let list = ListStatus {
         id: CredentialId { platform: "prod".into(), name: "inventory".into() },
         policy: probed("prod", "x", Reading::Never).policy,
         keys: Arc::new(keys.into_iter().map(Arc::new).collect()),
+        left_out,
         total: Some(total),
         deployments: None,
         unreadable: 0,
