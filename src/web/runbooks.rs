@@ -21,7 +21,7 @@ macro_rules! runbooks {
 }
 
 /// Every runbook: its name, which is the alert's, and its text in Markdown.
-const RUNBOOKS: [(&str, &str); 22] = runbooks! {
+const RUNBOOKS: [(&str, &str); 23] = runbooks! {
     "ECECredentialExpired"
     "ECECredentialExpiring"
     "ECECredentialRejected"
@@ -32,6 +32,7 @@ const RUNBOOKS: [(&str, &str); 22] = runbooks! {
     "ECEApiKeyDeleted"
     "ECEApiKeyLongLived"
     "ECEApiKeysTruncated"
+    "ECEDeploymentsUnread"
     "ECEProbeFailing"
     "ECEExpiryDataStale"
     "ECEPlatformUnreachable"
