@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::sim::{
     CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, License,
-    MailTls, Mailbox, MailboxOptions, On, Role, SimKey, Sink, SinkOptions,
+    MailTls, Mailbox, MailboxOptions, On, Role, SimDeployment, SimKey, Sink, SinkOptions,
 };
 use crate::time;
 
@@ -250,6 +250,14 @@ impl Demo {
             key.created = key.created.min(now - TimeDelta::days(20));
             self.ece.add_key(key);
         }
+        let mut logs = SimDeployment::new("logs");
+        logs.add_key("logstash writer", "ingest", Some(now + TimeDelta::days(9)));
+        logs.add_certificate(
+            "certs/transport.crt",
+            "CN=instance-0000000000",
+            now + TimeDelta::days(240),
+        );
+        self.ece.world().deployments.push(logs);
         let auditor = SimKey::new("security", "auditor", in_days(80)).with_role(Role::Admin);
         self.write("key-auditor", &self.ece.add_key(auditor))
     }
@@ -265,6 +273,7 @@ platforms:
     credentials:{credentials}
     license: {{credential: monitoring, team: platform, renewal_note: "Ask procurement"}}
     certificates: {{endpoint: true, team: platform}}
+    deployments: {{credential: auditor, elasticsearch_api_keys: true, certificates: true, license: true, schedule: 20s, team: platform}}
     inventory: {{credential: auditor, scope: all, schedule: 20s, lifetime_max: 200d, deleted: warning, team: platform}}
   - name: remote
     urls: ["{remote}"]

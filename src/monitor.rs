@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::list::List;
-use self::record::{Draft, Unsaved};
+use self::record::{Committed, Draft, Unsaved};
 use self::rest::Heeded;
 use self::slot::{PlatformSlot, Slot};
 use crate::alert::{self, Decision};
@@ -40,6 +40,9 @@ const BATCH_MAX: usize = 512;
 
 /// A queue that is due again at once is looked at no more often than this.
 const WAKE_MIN: TimeDelta = TimeDelta::seconds(1);
+
+/// How soon something is probed again whose result could not be recorded.
+const COMMIT_AGAIN: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 
 /// The clock was set back by more than this: what was planned is planned anew.
 const CLOCK_STEP_MAX: TimeDelta = TimeDelta::seconds(60);
@@ -129,7 +132,9 @@ impl Monitor {
                 let state = remembered.credentials.remove(&credential.id).unwrap_or_default();
                 let refused = state.rejections + state.refusals;
                 let prober = &monitor.platforms[monitor.platforms.len() - 1].prober;
-                prober.remember_refusals(credential, refused, state.last_run.unwrap_or(now));
+                let at = state.last_run.unwrap_or(now);
+                let started = monitor.shared.telemetry.started();
+                prober.remember_refusals(credential, refused, at, started);
                 let slot = Slot::new(
                     monitor.platforms.len() - 1,
                     platform,
@@ -346,16 +351,22 @@ impl Monitor {
             let scheduled = slot.scheduled_after(now);
             self.shared.telemetry.runs_missed(slot.missed(now));
             slot.next_run = again.map_or(scheduled, |wait| scheduled.min(time::add(now, wait)));
-            let next = draft.credentials.get(at).unwrap_or(&slot.state);
-            if let Some(rest) = slot.rests_after(next) {
-                slot.next_run = scheduled.max(time::add(now, rest));
-            }
         }
         let platforms = draft.platforms.keys().copied().chain(resting.iter().copied()).collect();
-        self.commit(draft, now).await;
+        let committed = self.commit(draft, now).await;
         self.postpone(&resting, now);
         for (at, _) in landed {
             let slot = &mut self.slots[at];
+            match (committed, slot.rest()) {
+                (Committed::Yes, Some(rest)) => {
+                    slot.next_run = slot.scheduled_after(now).max(time::add(now, rest));
+                }
+                // What was decided is forgotten: a list may have to wait for hours to be read again.
+                (Committed::No, _) if slot.credential.kind.follow_up() == FollowUp::Soon => {
+                    slot.next_run = slot.next_run.min(time::add(now, COMMIT_AGAIN));
+                }
+                (Committed::Yes, None) | (Committed::No, _) => {}
+            }
             if let Some(until) = self.platforms[slot.platform].rest.until(now) {
                 slot.next_run = slot.next_run.max(until);
             }

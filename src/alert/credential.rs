@@ -90,8 +90,8 @@ impl State {
     /// the next probes tell again.
     pub fn differs_in_substance(&self, before: &Self) -> bool {
         // The first refusals too: a login is not tried anew after a crash.
-        let substance =
-            |it: &Self| (it.reading, it.candidate, it.generation, it.rejections.min(REFUSALS_MIN));
+        let refused = |it: &Self| (it.rejections.min(REFUSALS_MIN), it.refusals.min(REFUSALS_MIN));
+        let substance = |it: &Self| (it.reading, it.candidate, it.generation, refused(it));
         substance(self) != substance(before)
             || self.key_id != before.key_id
             || self.lifetime != before.lifetime

@@ -65,7 +65,7 @@ impl Verdict {
 
     fn of(credential: &Credential, observation: &Observation) -> Self {
         let severity = match &observation.result {
-            Ok(Reading::Undated) => None,
+            Ok(Reading::Undated) => worst_listed(credential, observation),
             Ok(Reading::Never) => credential.policy.never_expires,
             Ok(Reading::ExpiresAt(at)) if *at <= observation.at => Some(Severity::Critical),
             Ok(Reading::ExpiresAt(at)) => {
@@ -83,6 +83,40 @@ impl Verdict {
             Some(Severity::Critical) => Self::Critical,
         }
     }
+}
+
+/// How bad the worst is of what a list holds; something that could not be read is a warning.
+fn worst_listed(credential: &Credential, observation: &Observation) -> Option<Severity> {
+    let listing = observation.listing.as_deref()?;
+    let CredentialKind::Inventory(inventory) = &credential.kind else { return None };
+    let severity = |reading: Option<Reading>| match reading {
+        // Dead before anybody looked: nobody can be told in time.
+        Some(Reading::ExpiresAt(at)) if at <= observation.at => None,
+        Some(Reading::ExpiresAt(at)) => {
+            inventory.policy.crossed(at - observation.at).map(|it| it.severity)
+        }
+        Some(Reading::Never | Reading::Undated) => None,
+        None => Some(Severity::Warning),
+    };
+    let unread =
+        (!listing.unread.is_empty() || 0 < listing.unreadable).then_some(Severity::Warning);
+    listing.items.iter().filter_map(|it| severity(it.reading)).chain(unread).max()
+}
+
+/// What something without an expiry of its own showed.
+fn in_words(observation: &Observation) -> String {
+    let Some(listing) = &observation.listing else {
+        return "works; ECE does not tell when it expires".to_owned();
+    };
+    let next = listing.items.iter().filter_map(|it| match it.reading {
+        Some(Reading::ExpiresAt(at)) if observation.at < at => Some(at),
+        _ => None,
+    });
+    let next = next.min().map(|at| format!(", the next expires {}", at.format("%F %R UTC")));
+    let unread = (!listing.unread.is_empty())
+        .then(|| format!("; {} parts of deployments could not be read", listing.unread.len()));
+    let (next, unread) = (next.unwrap_or_default(), unread.unwrap_or_default());
+    format!("{} listed{next}{unread}", listing.total)
 }
 
 /// One result, as `--output json` prints it; fields are only ever added.
@@ -281,9 +315,7 @@ fn table(probed: &[Probed]) -> String {
         .map(|(credential, observation, verdict)| {
             let (left, what) = match &observation.result {
                 Ok(Reading::Never) => ("never".to_owned(), "never expires".to_owned()),
-                Ok(Reading::Undated) => {
-                    ("-".to_owned(), "works; ECE does not tell when it expires".to_owned())
-                }
+                Ok(Reading::Undated) => ("-".to_owned(), in_words(observation)),
                 Ok(Reading::ExpiresAt(at)) => {
                     (days_left(*at, observation.at), format!("expires {}", at.format("%F %R UTC")))
                 }

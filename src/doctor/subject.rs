@@ -56,6 +56,9 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// How many parts of deployments that could not be read are named.
+const UNREAD_SHOWN_MAX: usize = 20;
+
 /// Why a login is not tried.
 pub(super) fn not_tried(id: &CredentialId) -> String {
     format!(
@@ -103,6 +106,18 @@ pub(super) fn explain(
     }
     let reading = observation.result.as_ref().ok().copied();
     let expiry = match &observation.result {
+        Ok(_) if observation.listing.as_deref().is_some_and(|it| !it.unread.is_empty()) => {
+            let listing = observation.listing.as_deref().into_iter();
+            let unread = listing.flat_map(|it| &it.unread);
+            let mut step = Step::failed(
+                Topic::Expiry,
+                "not all that is listed could be read, and of that nobody is told",
+                "look after what is said of each",
+            );
+            let shown = unread.take(UNREAD_SHOWN_MAX);
+            step.details.extend(shown.map(|it| format!("{}: {}", it.place, it.why)));
+            step
+        }
         Ok(reading) => Step::ok(Topic::Expiry, in_words(*reading, observation.at)),
         Err(failure) if is_accepted => Step::failed(Topic::Expiry, failure.message.clone(), ""),
         Err(_) => Step::not_checked(Topic::Expiry, "ECE did not tell it"),

@@ -60,6 +60,13 @@ impl Draft {
     }
 }
 
+/// Whether a draft has taken effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Committed {
+    Yes,
+    No,
+}
+
 /// What has taken effect and is not recorded yet, by position.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
@@ -104,7 +111,7 @@ impl Unsaved {
 impl Monitor {
     /// Lets a draft take effect: at once if only the freshness has changed, else when it is recorded; what cannot be
     /// recorded is forgotten.
-    pub(super) async fn commit(&mut self, mut draft: Draft, now: DateTime<Utc>) {
+    pub(super) async fn commit(&mut self, mut draft: Draft, now: DateTime<Utc>) -> Committed {
         let is_owing = !draft.owed.is_empty();
         let changed: Vec<usize> = draft.lists.keys().copied().collect();
         if is_owing || self.has_substance(&draft) || self.unsaved.may_save(now) {
@@ -115,7 +122,7 @@ impl Monitor {
                 for at in changed {
                     self.lists.get_mut(&at).expect("a draft is of a list").plan_all(now);
                 }
-                return;
+                return Committed::No;
             }
         } else {
             self.unsaved.add(draft.credentials.keys().copied(), draft.platforms.keys().copied());
@@ -143,6 +150,7 @@ impl Monitor {
         if is_owing {
             self.shared.owed.notify_one();
         }
+        Committed::Yes
     }
 
     /// Whether a crash must not lose the draft.

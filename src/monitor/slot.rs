@@ -91,11 +91,11 @@ impl Slot {
         refused && self.credential.kind.follow_up() == FollowUp::BySchedule
     }
 
-    /// How long it is not asked after a probe that led to `next`: what the owner of a borrowed key may not read is not
-    /// asked for again and again.
-    pub(super) fn rests_after(&self, next: &State) -> Option<Duration> {
+    /// How long it is not asked after a probe: what the owner of a borrowed key may not read is not asked for again and
+    /// again.
+    pub(super) fn rest(&self) -> Option<Duration> {
         let is_forbidden =
-            next.access.as_ref().is_some_and(|it| it.name == AlertName::CredentialForbidden);
+            self.state.access.as_ref().is_some_and(|it| it.name == AlertName::CredentialForbidden);
         (is_forbidden && self.credential.kind.borrowed_key().is_some()).then_some(FORBIDDEN_REST)
     }
 

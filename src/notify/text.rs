@@ -220,10 +220,7 @@ pub fn predicate(notice: &Notice, topic: Topic, now: DateTime<Utc>) -> String {
             None => "RENEWED, it does not expire any more".to_owned(),
         },
         Reason::Removed => match thing(notice) {
-            Some(Thing::Listed(ItemKind::ApiKey)) => {
-                "is GONE from ECE's list, or held now".to_owned()
-            }
-            Some(Thing::Listed(_)) => "is GONE, or its deployment is".to_owned(),
+            Some(Thing::Listed(_)) => "is NO LONGER WATCHED by its list".to_owned(),
             _ => "REMOVED from the configuration, it is no longer watched".to_owned(),
         },
         Reason::Recovered => recovered(topic.alert, borrows(notice), expires_at),

@@ -39,6 +39,8 @@ pub struct DeploymentList {
     pub read: Vec<Deployment>,
     /// Those that are too many.
     pub left_out: Vec<Deployment>,
+    /// Those of which the list does not say how to reach their Elasticsearch.
+    pub odd: Vec<Deployment>,
     /// How many there are, those without interest or without an Elasticsearch too.
     pub listed: usize,
     /// How many entries could not be read.
@@ -50,7 +52,8 @@ pub struct DeploymentList {
 pub struct DeploymentLister<'a> {
     wanted: &'a Deployments,
     elements: Elements,
-    found: BTreeMap<Box<str>, (String, Box<str>)>,
+    /// By id, the name and what the Elasticsearch is called in paths, if the list says it.
+    found: BTreeMap<Box<str>, (String, Option<Box<str>>)>,
     listed: usize,
     unreadable: usize,
 }
@@ -61,7 +64,7 @@ struct DeploymentEntry {
     #[serde(default)]
     name: Value,
     #[serde(default)]
-    resources: Option<Vec<Resource>>,
+    resources: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,19 +92,21 @@ impl<'a> DeploymentLister<'a> {
                 return;
             };
             *listed += 1;
-            let resources = entry.resources.unwrap_or_default();
-            let Some(elasticsearch) = resources.iter().find(|it| it.kind == "elasticsearch") else {
-                return;
+            let ref_id = match serde_json::from_value::<Vec<Resource>>(entry.resources) {
+                Ok(resources) => {
+                    let mut resources = resources.into_iter();
+                    let Some(elasticsearch) = resources.find(|it| it.kind == "elasticsearch")
+                    else {
+                        return;
+                    };
+                    word(&elasticsearch.ref_id).filter(|it| is_fit_for_a_path(it))
+                }
+                Err(_) => None,
             };
-            let ref_id = word(&elasticsearch.ref_id).unwrap_or_default();
-            if !is_fit_for_a_path(&ref_id) {
-                *unreadable += 1;
-                return;
-            }
             let name = word(&entry.name).filter(|it| !it.trim().is_empty());
             let name = short(&name.unwrap_or_else(|| entry.id.clone()));
             if wanted.matches(&name, &entry.id) {
-                found.insert(entry.id.into(), (name, ref_id.into()));
+                found.insert(entry.id.into(), (name, ref_id.map(Into::into)));
             }
         });
     }
@@ -116,19 +121,21 @@ impl<'a> DeploymentLister<'a> {
             .filter(|(name, _)| !seen.insert(name.as_str()))
             .map(|(name, _)| name.clone())
             .collect();
-        let deployment = |(id, (name, ref_id)): (Box<str>, (String, Box<str>))| Deployment {
-            place: if twice.contains(&name) {
-                format!("{name} ({id})").into()
-            } else {
-                name.into()
-            },
-            id,
-            ref_id,
-        };
-        let mut read: Vec<Deployment> = self.found.into_iter().map(deployment).collect();
+        let deployment =
+            |(id, (name, ref_id)): (Box<str>, (String, Option<Box<str>>))| Deployment {
+                place: if twice.contains(&name) {
+                    format!("{name} ({id})").into()
+                } else {
+                    name.into()
+                },
+                id,
+                ref_id: ref_id.unwrap_or_default(),
+            };
+        let all = self.found.into_iter().map(deployment);
+        let (mut read, odd): (Vec<Deployment>, _) = all.partition(|it| !it.ref_id.is_empty());
         let left_out = read.split_off(read.len().min(DEPLOYMENTS_MAX));
         let unreadable = self.unreadable + skipped;
-        Some(DeploymentList { read, left_out, listed: self.listed, unreadable })
+        Some(DeploymentList { read, left_out, odd, listed: self.listed, unreadable })
     }
 }
 
@@ -250,7 +257,9 @@ impl<'a> Gatherer<'a> {
             total,
             unreadable: self.unreadable + deployments.unreadable,
             listed: self.listed,
-            deployments: deployments.read.len() + deployments.left_out.len(),
+            deployments: deployments.read.len()
+                + deployments.left_out.len()
+                + deployments.odd.len(),
             unread: self.unread,
         }
     }

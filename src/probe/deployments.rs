@@ -189,6 +189,12 @@ impl Prober {
         for (deployment, kind) in &calls[done..] {
             gatherer.not_read(deployment, *kind, why.clone());
         }
+        for deployment in &list.odd {
+            for kind in &wanted.kinds {
+                let why = "ECE's list of deployments does not say how to reach its Elasticsearch";
+                gatherer.not_read(deployment, *kind, why.to_owned());
+            }
+        }
         for deployment in &list.left_out {
             for kind in &wanted.kinds {
                 let why = format!(
@@ -392,7 +398,7 @@ async fn listed(
     let mut lister = DeploymentLister::new(wanted);
     answer.each_piece(LIST_BYTES_MAX, "The list of deployments", |it| lister.feed(it)).await?;
     let list = lister.end().ok_or_else(|| no_list(host))?;
-    if list.read.is_empty() && 0 < list.listed {
+    if list.read.is_empty() && list.odd.is_empty() && 0 < list.listed {
         let message = format!(
             "None of the {} deployments that {host} lists is one to be read: look at `deployments.include` and \
              `deployments.exclude`, and whether the deployments still have these names.",

@@ -52,6 +52,9 @@ pub(super) struct Login {
     started: DateTime<Utc>,
 }
 
+/// What the store remembers of refusals, by user and where the password is read, each with when this process started.
+type Before = HashMap<(String, SecretSource), (Refused, DateTime<Utc>)>;
+
 /// The passwords that ECE has refused, so that no account is locked.
 #[derive(Default)]
 pub(super) struct Refusals {
@@ -60,7 +63,7 @@ pub(super) struct Refusals {
     /// one user.
     of: Mutex<HashMap<(String, u64), Refused>>,
     /// What was refused before this process: of which password is only known once it is read.
-    before: Mutex<HashMap<(String, SecretSource), Refused>>,
+    before: Mutex<Before>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,8 +109,8 @@ impl Refusals {
     async fn recall(&self, user: &str, source: &SecretSource, password: &Secret) {
         let before = (user.to_owned(), source.clone());
         let remembered = self.lock_before().get(&before).copied();
-        let Some(mut refused) = remembered else { return };
-        if may_be_replaced(source, refused.at).await {
+        let Some((mut refused, process_started)) = remembered else { return };
+        if may_be_replaced(source, refused.at, process_started).await {
             refused.times = refused.times.min(REFUSALS_MAX - 1);
         }
         self.lock_before().remove(&before);
@@ -137,7 +140,7 @@ impl Refusals {
         self.of.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_before(&self) -> MutexGuard<'_, HashMap<(String, SecretSource), Refused>> {
+    fn lock_before(&self) -> MutexGuard<'_, Before> {
         self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -149,13 +152,20 @@ impl Refused {
     }
 }
 
-/// Whether the secret may be another one than it was at `at`: its file was written since, or nobody can say, as of an
-/// environment variable, which a new process may have been given anew.
-async fn may_be_replaced(source: &SecretSource, at: DateTime<Utc>) -> bool {
-    let Some(path) = source.path().map(Path::to_owned) else { return true };
-    let written = move || std::fs::metadata(path).and_then(|it| it.modified());
-    match tokio::task::spawn_blocking(written).await {
-        Ok(Ok(written)) => at < DateTime::<Utc>::from(written),
+/// Whether the secret may be another one than it was at `at`: its file was written or put in its place since, or it is an
+/// environment variable, which a process that started since may have been given anew.
+async fn may_be_replaced(
+    source: &SecretSource,
+    at: DateTime<Utc>,
+    process_started: DateTime<Utc>,
+) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Some(path) = source.path().map(Path::to_owned) else { return at < process_started };
+    // A file that is moved here keeps the time when it was written, not that of its change.
+    let changed = move || std::fs::metadata(path).map(|it| it.mtime().max(it.ctime()));
+    match tokio::task::spawn_blocking(changed).await {
+        // Whole seconds: one that was changed in the same second may be another.
+        Ok(Ok(changed)) => at.timestamp() <= changed,
         Ok(Err(_)) | Err(_) => true,
     }
 }
@@ -169,13 +179,21 @@ pub async fn read_secret(source: &SecretSource, within: Duration) -> Result<Secr
 }
 
 impl Prober {
-    /// Tells that a login was refused `times` in a row, the last time at or before `at`, by what a process before this
-    /// one remembers. Another kind of credential, or no refusal, changes nothing.
-    pub fn remember_refusals(&self, credential: &Credential, times: u32, at: DateTime<Utc>) {
+    /// Tells that a login was refused `times` in a row, the last time at or before `at`, by what the store remembers of
+    /// this process, which started at `process_started`, or of one before it. Another kind of credential, or no refusal,
+    /// changes nothing.
+    pub fn remember_refusals(
+        &self,
+        credential: &Credential,
+        times: u32,
+        at: DateTime<Utc>,
+        process_started: DateTime<Utc>,
+    ) {
         if let (CredentialKind::Login { username, password }, 1..) = (&credential.kind, times) {
             // What rests is counted on by those who decide on alerts, although nothing is sent.
             let refused = Refused { times: times.min(REFUSALS_MAX), at, when: When::By };
-            self.refusals.lock_before().insert((username.clone(), password.clone()), refused);
+            let key = (username.clone(), password.clone());
+            self.refusals.lock_before().insert(key, (refused, process_started));
         }
     }
 

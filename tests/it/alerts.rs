@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ece_expiry_exporter::alert::AlertName;
-use ece_expiry_exporter::config::CredentialKind;
+use ece_expiry_exporter::config::{CredentialKind, ItemKind};
 
 use crate::metrics::exposed;
 use crate::prometheus::Alertmanager;
@@ -20,7 +20,7 @@ const GRAFANA: &str = "https://grafana.example.org/g";
 const OF_TARGETS: [&str; 6] = ["job", "instance", "pod", "container", "endpoint", "node"];
 
 /// Roles of ECE, which look like metrics.
-const ROLES: [&str; 2] = ["ece_platform_viewer", "ece_platform_admin"];
+const ROLES: [&str; 3] = ["ece_platform_viewer", "ece_platform_admin", "ece_deployment_manager"];
 
 /// An alert of the rules, as far as it matters here.
 struct Alert {
@@ -132,8 +132,8 @@ fn runbooks_can_be_kept_where_the_exporter_is_not() {
     };
     assert_eq!(others(&moved), others(RULES));
     let both = printed(&["--runbook-url", WIKI, "--grafana-url", GRAFANA, "--format=operator"]);
-    assert_eq!(both.matches(&format!("runbook_url: '{WIKI}/ECE")).count(), 25);
-    assert_eq!(both.matches(&format!("dashboard_url: '{GRAFANA}/d/")).count(), 25);
+    assert_eq!(both.matches(&format!("runbook_url: '{WIKI}/ECE")).count(), 28);
+    assert_eq!(both.matches(&format!("dashboard_url: '{GRAFANA}/d/")).count(), 28);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn the_rules_name_only_what_is_exposed() {
 
     let recorded: BTreeSet<&str> =
         RULES.lines().filter_map(|it| it.trim().strip_prefix("- record: ")).collect();
-    assert_eq!(recorded.len(), 9);
+    assert_eq!(recorded.len(), 10);
     let mut used = BTreeSet::new();
     for expr in expressions() {
         for (metric, labels) in metrics_of(&expr) {
@@ -192,7 +192,7 @@ fn the_rules_name_only_what_is_exposed() {
 #[test]
 fn every_alert_waits_and_is_complete() {
     let alerts = alerts();
-    assert_eq!(alerts.len(), 25);
+    assert_eq!(alerts.len(), 28);
     for alert in &alerts {
         let name = &alert.name;
         assert!(!alert.hold.is_empty(), "{name} has no `for`");
@@ -224,6 +224,10 @@ fn texts_that_depend_on_the_kind_know_every_kind_and_no_other() {
         CredentialKind::LICENSE,
         CredentialKind::CERTIFICATE,
         CredentialKind::INVENTORY,
+        CredentialKind::DEPLOYMENTS,
+        ItemKind::ElasticsearchApiKey.label(),
+        ItemKind::ElasticsearchCertificate.label(),
+        ItemKind::ElasticsearchLicense.label(),
     ];
     let mut named = BTreeSet::new();
     for line in RULES.lines().filter(|it| it.contains("if eq $labels.kind ")) {
@@ -259,10 +263,10 @@ fn the_manual_lists_every_alert_as_it_is() {
 fn the_examples_are_valid() {
     let said =
         tool("promtool", &["check", "config", "prometheus.example.yml"], &root().join("alerts"));
-    assert!(said.contains("SUCCESS: 34 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 38 rules found"), "{said}");
     let manual = read("docs/alerting.md");
     assert!(
-        manual.contains("It says `SUCCESS: 34 rules found`."),
+        manual.contains("It says `SUCCESS: 38 rules found`."),
         "the manual tells another number"
     );
     let said =
@@ -434,7 +438,7 @@ fn check_rules(rules: &str) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("rules.yml"), rules).unwrap();
     let said = tool("promtool", &["check", "rules", "rules.yml"], folder.path());
-    assert!(said.contains("SUCCESS: 34 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 38 rules found"), "{said}");
 }
 
 /// Runs a tool that must be content, and answers what it said.
@@ -493,7 +497,7 @@ fn expressions() -> Vec<String> {
             found.push(expr.split("\" |").next().unwrap().replace("%q", "\"\"").replace("%f", "1"));
         }
     }
-    assert!(plain == 34 && 50 < found.len(), "{} of {}", plain, found.len());
+    assert!(plain == 38 && 50 < found.len(), "{} of {}", plain, found.len());
     found
 }
 

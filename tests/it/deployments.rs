@@ -301,7 +301,7 @@ async fn what_is_renewed_is_told_as_renewed_and_a_deployment_that_is_gone_ends_i
         &[
             "prod/Elasticsearch API key \"ingest\" of deployment logs (user marc) RENEWED until 2027-02-09",
             "prod/certificate \"CN=node in node.crt\" of deployment logs RENEWED until 2027-11-01",
-            "Elasticsearch API key \"ingest\" of deployment metrics (user marc) is GONE, or its deployment is",
+            "Elasticsearch API key \"ingest\" of deployment metrics (user marc) is NO LONGER WATCHED by its list",
         ],
     );
     assert_eq!(places(&program), ["logs"]);
@@ -353,7 +353,7 @@ async fn a_list_of_deployments_that_is_broken_or_empty_ends_nothing() {
     contains_all(&row.failure.as_ref().unwrap().1, &["lists no deployment at all"]);
     world.ece.world().deployments = all;
     program.pass(TimeDelta::hours(8), TimeDelta::minutes(30)).await;
-    assert!(!told(&world).contains("GONE"), "{}", told(&world));
+    assert!(!told(&world).contains("NO LONGER"), "{}", told(&world));
     assert!(!told(&world).contains("UNKNOWN"), "a list has no expiry: {}", told(&world));
     assert_eq!(program.shared.board.snapshot().credentials[1].failure, None);
 }

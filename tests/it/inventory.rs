@@ -334,9 +334,6 @@ async fn a_list_that_is_no_longer_wanted_ends_its_alerts() {
     let mut program = world.start().await;
     settle(&mut program).await;
     let told = subjects(&world);
-    assert_eq!(
-        told[1..],
-        ["[ECE prod] INFO: key \"ci\" of marc is GONE from ECE's list, or held now"]
-    );
+    assert_eq!(told[1..], ["[ECE prod] INFO: key \"ci\" of marc is NO LONGER WATCHED by its list"]);
     assert!(!scrape(&program).contains("ece_api_key"));
 }

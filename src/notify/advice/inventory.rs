@@ -21,7 +21,9 @@ pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
 pub(super) fn after_end(credential: &NoticeCredential) -> Option<Vec<String>> {
     match Thing::of(credential) {
         Thing::Listed(ItemKind::ApiKey | ItemKind::ElasticsearchApiKey) => Some(vec![
-            "Nothing, if it was replaced. Otherwise whoever used it has lost access.".to_owned(),
+            "Nothing, if it was replaced, is a credential of the configuration now, or is left out there on purpose."
+                .to_owned(),
+            "Otherwise it is gone, and whoever used it has lost access: the page /keys shows what is listed.".to_owned(),
         ]),
         Thing::Listed(_) => Some(vec!["Nothing, if that was meant.".to_owned()]),
         Thing::List

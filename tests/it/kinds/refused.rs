@@ -78,7 +78,7 @@ async fn what_was_refused_before_is_known_by_its_file_and_a_new_one_has_one_atte
     let count = || ece.world().sessions.logins("ops").refused;
 
     let later = prober();
-    later.remember_refusals(&wrong, 7, time::now() + TimeDelta::minutes(1));
+    later.remember_refusals(&wrong, 7, time::now() + TimeDelta::minutes(1), time::now());
     let observation = later.probe(&wrong, || time::now() + TimeDelta::minutes(2)).await;
     failed(
         &observation,
@@ -88,7 +88,7 @@ async fn what_was_refused_before_is_known_by_its_file_and_a_new_one_has_one_atte
     assert_eq!(count(), 0);
 
     let once = prober();
-    once.remember_refusals(&wrong, 2, time::now() - TimeDelta::hours(1));
+    once.remember_refusals(&wrong, 2, time::now() - TimeDelta::hours(1), time::now());
     for _ in 0..3 {
         once.probe(&wrong, time::now).await.result.unwrap_err();
     }
