@@ -87,7 +87,13 @@ fn an_id_that_would_lead_elsewhere_is_none() {
                 r#"{{"deployments":[{{"id":"{id}","name":"x","resources":[{{"kind":"elasticsearch","ref_id":"{ref_id}"}}]}}]}}"#
             );
             let list = list(&text, &Deployments::default()).unwrap();
-            assert_eq!((list.read, list.unreadable), (vec![], 1), "{text}");
+            assert_eq!(list.read, [], "{text}");
+            assert_eq!(list.unreadable + list.odd.len(), 1, "{text}");
+            assert_eq!(
+                list.odd.len(),
+                usize::from(id == "a"),
+                "a deployment with an id is named: {text}"
+            );
         }
     }
 }
