@@ -649,11 +649,8 @@ proptest! {
             let (accepted, _) = model.accepted(model.history.len());
             // Between two probes, time alone crosses steps.
             if let Some(expiry) = accepted.filter(|it| *it < i64::MAX && !rejected) {
-                for minute in [30 * DAY, 14 * DAY, 7 * DAY, DAY, 0].map(|it| expiry - it) {
-                    // At the minute of the probe itself, only what does not look at this credential leaves it to time.
-                    let is_between = before < minute
-                        && (minute < now || minute == now && seen == Seen::OtherContact);
-                    if is_between && reached < band(expiry - minute) {
+                for minute in crossed(expiry, before, now, &seen) {
+                    if reached < band(expiry - minute) {
                         reached = band(expiry - minute);
                         expected.push(fact(minute, reached, &mut fire));
                     }
@@ -737,6 +734,14 @@ proptest! {
             }
         }
     }
+}
+
+/// At which minutes between two probes time alone crosses a step. That of the second is its own, unless it does not look
+/// at this credential.
+fn crossed(expiry: i64, before: i64, now: i64, seen: &Seen) -> impl Iterator<Item = i64> {
+    let end = now + i64::from(*seen == Seen::OtherContact);
+    let minutes = [30 * DAY, 14 * DAY, 7 * DAY, DAY, 0].map(|it| expiry - it);
+    minutes.into_iter().filter(move |it| before < *it && *it < end)
 }
 
 fn fact(at: i64, band: usize, fire: &mut Option<bool>) -> Fact {

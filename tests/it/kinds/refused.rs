@@ -1,9 +1,8 @@
 //! That a refused login rests: after a restart, a reload, and in the command `probe`.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::observation::{FailureReason, Reading};
 use ece_expiry_exporter::probe::Prober;
 use ece_expiry_exporter::sim::{Ece, EceOptions};
@@ -16,26 +15,14 @@ use crate::world::World;
 
 const LOGIN: &str = "      - {name: on-call, login: {username: ops, password_file: login}}\n";
 
-/// A world with a login whose password is wrong since long ago.
-async fn world() -> World {
+/// A world with a login whose password is wrong, at this time. When a file was changed, no test can pretend.
+async fn world(now: DateTime<Utc>) -> World {
     let mut world = World::new().await;
-    world.set_now("2026-11-01T00:00:00Z".parse().unwrap());
+    world.set_now(now);
     world.ece.world().sessions.set_password("ops", "right");
     world.write("login", "wrong");
-    age(&world);
     world.platforms = LOGIN.into();
     world
-}
-
-/// Lets the file of the password be an old one.
-fn age(world: &World) {
-    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    std::fs::File::options()
-        .append(true)
-        .open(world.path("login"))
-        .unwrap()
-        .set_modified(old)
-        .unwrap();
 }
 
 fn refused(world: &World) -> u64 {
@@ -51,7 +38,7 @@ async fn probe(world: &World, flags: &[&str]) -> (i32, String) {
 
 #[tokio::test]
 async fn a_password_refused_twice_rests_after_a_restart_too() {
-    let world = world().await;
+    let world = world(time::now() + TimeDelta::days(1)).await;
     let mut program = world.start().await;
     program.pass(TimeDelta::hours(3), TimeDelta::minutes(10)).await;
     assert_eq!(refused(&world), 2);
@@ -61,11 +48,21 @@ async fn a_password_refused_twice_rests_after_a_restart_too() {
         program.pass(TimeDelta::hours(3), TimeDelta::minutes(10)).await;
     }
     assert_eq!(refused(&world), 2);
+}
+
+#[tokio::test]
+async fn a_password_that_was_written_after_the_refusals_is_tried_at_the_next_start() {
+    let world = world(time::now() - TimeDelta::days(1)).await;
+    let mut program = world.start().await;
+    program.pass(TimeDelta::hours(3), TimeDelta::minutes(10)).await;
     program.stop().await;
+    assert_eq!(refused(&world), 2);
     world.write("login", "right");
     program = world.start().await;
     program.pass(TimeDelta::hours(2), TimeDelta::minutes(10)).await;
-    assert!(0 < world.ece.world().sessions.logins("ops").accepted, "a new password is tried");
+    program.stop().await;
+    assert_eq!(refused(&world), 2);
+    assert!(0 < world.ece.world().sessions.logins("ops").accepted);
 }
 
 #[tokio::test]
@@ -99,7 +96,7 @@ async fn what_was_refused_before_is_known_by_its_file_and_a_new_one_has_one_atte
 
 #[tokio::test]
 async fn the_command_does_not_try_what_the_store_says_was_refused() {
-    let world = world().await;
+    let world = world(time::now()).await;
     let mut program = world.start().await;
     program.pass(TimeDelta::seconds(30), TimeDelta::seconds(10)).await;
     assert_eq!(refused(&world), 1);
@@ -130,7 +127,7 @@ async fn the_command_does_not_try_what_the_store_says_was_refused() {
 
 #[tokio::test]
 async fn the_command_tries_what_was_accepted_and_nothing_that_nobody_knows_of() {
-    let world = world().await;
+    let world = world(time::now()).await;
     world.write("login", "right");
     world.write_config();
     let (code, said) = probe(&world, &[]).await;
