@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::credential::{CONFIRM_AFTER, State, decide, wake_at};
 use super::{AlertName, Event, PlatformState, Reason};
-use crate::config::{Inventory, Severity};
+use crate::config::{Inventory, InventoryScope, Severity};
 use crate::observation::listing::{Item, Listing};
 use crate::observation::{Observation, Reading};
 use crate::time::delta;
@@ -181,17 +181,26 @@ struct Absent<'a> {
     edge: Option<(u8, i64)>,
     /// The groups of items that could not be read.
     unread: HashSet<&'a str>,
+    /// Whose keys alone it shows, if only those of one user: the configuration may have named another before.
+    owner: Option<&'a str>,
     /// How many lists in a row must lack a key before it counts as gone.
     missed_min: u32,
 }
 
 impl<'a> Absent<'a> {
-    fn of(known: Known<'_>, listing: &'a Listing, now: DateTime<Utc>) -> Self {
+    fn of(
+        inventory: &Inventory,
+        known: Known<'_>,
+        listing: &'a Listing,
+        now: DateTime<Utc>,
+    ) -> Self {
         let ids: HashSet<&str> = listing.items.iter().map(|it| &*it.id).collect();
         let missing = known.keys.keys().filter(|it| !ids.contains(it.as_ref())).count();
         let is_shrunk = SHRUNK_MIN <= missing && known.keys.len() < 2 * missing;
         let ranks = listing.items.iter().map(|it| it.rank(now));
+        let is_of_one = inventory.scope == InventoryScope::Own;
         Self {
+            owner: listing.items.first().filter(|_| is_of_one).map(|it| it.user.as_ref()),
             edge: ranks.max().filter(|_| listing.is_truncated()),
             unread: listing.unread.iter().map(|it| it.group.as_ref()).collect(),
             missed_min: if is_shrunk { MISSED_MIN + 1 } else { MISSED_MIN },
@@ -207,7 +216,7 @@ pub fn reconcile(
     now: DateTime<Utc>,
 ) -> Reconciled {
     let mut out = Reconciled::default();
-    let absent = Absent::of(known, listing, now);
+    let absent = Absent::of(inventory, known, listing, now);
     // The list is in the order of the ids, as the known keys are.
     let mut before = known.keys.iter().peekable();
     for item in &listing.items {
@@ -339,8 +348,11 @@ fn missing(
         // Nothing is known of it: it is taken to be there still.
         return;
     }
-    if absent.edge.is_some_and(|edge| edge <= found.item.rank(now)) {
-        // It is behind those that are held: it may be there still, but nobody watches it.
+    let is_behind = absent.edge.is_some_and(|edge| edge <= found.item.rank(now));
+    let is_of_another = absent.owner.is_some_and(|it| it != found.item.user.as_ref());
+    if is_behind || is_of_another {
+        // It is behind those that are held, or of a user whose keys are listed no longer: it may be there still, but
+        // nobody watches it.
         gone(found, out, now);
         return;
     }

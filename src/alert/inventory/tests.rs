@@ -136,6 +136,29 @@ impl Watched {
 }
 
 #[test]
+fn keys_of_a_user_who_is_listed_no_longer_were_not_deleted() {
+    let of = |user: &str, it: Item| Item { user: user.into(), ..it };
+    let (mine, other) = (of("marc", key("a", Some(60))), of("marc", key("b", Some(70))));
+    let theirs = [of("ada", key("c", Some(10))), of("ada", key("d", Some(60)))];
+    let all = [&[mine.clone(), other.clone()][..], &theirs].concat();
+    let mut it = Watched::new();
+    it.list(0, &all);
+    it.inventory.scope = InventoryScope::Own;
+    it.list(1, &[mine.clone(), other]).list(2, std::slice::from_ref(&mine)).list(3, &[mine]);
+    // And then another key asks: of a configuration that was loaded anew, the list before is not at hand.
+    it.before = None;
+    it.list(4, &theirs).list(5, &theirs);
+    it.check(&expect![[r#"
+        day 0: <c CredentialExpiring new warning>
+        day 1: <c CredentialExpiring removed warning>
+        day 2: again
+        day 3: b deleted, <b ApiKeyDeleted new warning>
+        day 4: <c CredentialExpiring new critical>
+        day 5:
+    "#]]);
+}
+
+#[test]
 fn nothing_of_the_first_list_is_new_and_only_what_is_due_is_told() {
     let mut it = Watched::new();
     it.list(0, &[key("far", Some(80)), key("near", Some(10)), key("dead", Some(-3))]);
