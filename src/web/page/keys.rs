@@ -11,11 +11,10 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::row::{Moment, State};
+use super::row::{Moment, State, left};
 use super::{STYLE, TEMPLATES, filter_of, headers, words};
 use crate::alert::{FindingKind, Found, Lifespan};
-use crate::config::{ItemKind, Policy, Severity};
-use crate::observation::Reading;
+use crate::config::ItemKind;
 use crate::status::{ListStatus, Snapshot};
 use crate::time;
 use crate::web::{Web, render, text};
@@ -71,7 +70,7 @@ pub(in crate::web) fn wanted<'a>(
     let needle = filter_of(filter).to_lowercase();
     let all = snapshot.lists.iter().flat_map(|list| {
         list.keys.iter().map(move |found| {
-            let state = state(found, &list.policy, now);
+            let state = State::of_reading(found.reading(), &list.policy, now);
             Listed { list, found, state }
         })
     });
@@ -97,22 +96,6 @@ impl Listed<'_> {
 
     fn rank(&self, now: DateTime<Utc>) -> ((u8, i64), &str) {
         (self.found.item.rank(now), &self.found.item.id)
-    }
-}
-
-/// The state of a listed key at `now`.
-fn state(found: &Found, policy: &Policy, now: DateTime<Utc>) -> State {
-    match found.reading() {
-        Some(Reading::ExpiresAt(at)) if at <= now => State::Expired,
-        Some(Reading::ExpiresAt(at)) => match policy.crossed(at - now).map(|it| it.severity) {
-            Some(Severity::Critical) => State::Critical,
-            Some(Severity::Warning) => State::Warning,
-            Some(Severity::Info) => State::Info,
-            None => State::Valid,
-        },
-        Some(Reading::Never) => State::Never,
-        Some(Reading::Undated) => State::Valid,
-        None => State::Unknown,
     }
 }
 
@@ -158,7 +141,8 @@ pub(super) struct ListRow<'a> {
 
 impl<'a> ListRow<'a> {
     pub(super) fn new(list: &'a ListStatus, now: DateTime<Utc>) -> Self {
-        let states: Vec<State> = list.keys.iter().map(|it| state(it, &list.policy, now)).collect();
+        let state = |it: &Arc<Found>| State::of_reading(it.reading(), &list.policy, now);
+        let states: Vec<State> = list.keys.iter().map(state).collect();
         let count = |state: State| states.iter().filter(|it| **it == state).count();
         let long_lived = list.keys.iter().filter(|it| it.lifespan == Lifespan::TooLong).count();
         Self {
@@ -204,16 +188,7 @@ struct PageRow<'a> {
 impl<'a> PageRow<'a> {
     fn new(it: &Listed<'a>, now: DateTime<Utc>) -> Self {
         let Found { item, held_by, lifespan, .. } = it.found;
-        let (left, expires_at) = match it.found.reading() {
-            Some(Reading::ExpiresAt(at)) if at <= now => {
-                (format!("expired {}", words::relative(at, now)), Some(words::instant(at)))
-            }
-            Some(Reading::ExpiresAt(at)) => {
-                (format!("{} left", words::span(at - now)), Some(words::instant(at)))
-            }
-            Some(Reading::Never) => ("never expires".to_owned(), None),
-            Some(Reading::Undated) | None => ("not known".to_owned(), None),
-        };
+        let (left, expires_at) = left(it.found.reading(), now);
         Self {
             platform: &it.list.id.platform,
             place: &item.place,

@@ -4,10 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::words;
-use crate::config::Severity;
+use crate::config::{Policy, Severity};
 use crate::observation::{Blame, FailureReason, Reading};
 use crate::status::{CredentialStatus, FiringAlert, PlatformStatus};
-use crate::time;
 
 /// What a credential is like, in one word. Serialized as the class of its mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -66,33 +65,36 @@ impl State {
         }
     }
 
+    /// The state of what has this expiry, as far as that tells it.
+    pub(super) fn of_reading(
+        reading: Option<Reading>,
+        policy: &Policy,
+        now: DateTime<Utc>,
+    ) -> Self {
+        match reading {
+            Some(Reading::ExpiresAt(at)) if at <= now => Self::Expired,
+            Some(Reading::ExpiresAt(at)) => match policy.crossed(at - now).map(|it| it.severity) {
+                Some(Severity::Critical) => Self::Critical,
+                Some(Severity::Warning) => Self::Warning,
+                Some(Severity::Info) => Self::Info,
+                None => Self::Valid,
+            },
+            Some(Reading::Never) => Self::Never,
+            Some(Reading::Undated) => Self::Valid,
+            None => Self::Unknown,
+        }
+    }
+
     /// The state of a credential at `now`.
     pub(super) fn of(status: &CredentialStatus, now: DateTime<Utc>) -> Self {
         let reason = status.failure.as_ref().map(|(reason, _)| *reason);
-        let expires_at = match status.reading {
-            Some(Reading::ExpiresAt(at)) => Some(at),
-            Some(Reading::Never | Reading::Undated) | None => None,
-        };
-        match (expires_at, reason) {
-            (Some(at), _) if at <= now => return Self::Expired,
-            (_, Some(FailureReason::Unauthorized)) => return Self::Rejected,
-            _ => {}
-        }
-        let crossed = expires_at.and_then(|at| {
-            let steps = status.policy.steps.iter();
-            steps.filter(|it| at - now <= time::delta(it.before)).map(|it| it.severity).max()
-        });
-        match (crossed, reason) {
-            (Some(Severity::Critical), _) => Self::Critical,
-            (Some(Severity::Warning), _) => Self::Warning,
+        match (Self::of_reading(status.reading, &status.policy, now), reason) {
+            (Self::Expired, _) => Self::Expired,
+            (_, Some(FailureReason::Unauthorized)) => Self::Rejected,
+            (state @ (Self::Critical | Self::Warning), _) => state,
             (_, Some(FailureReason::Forbidden)) => Self::Forbidden,
-            (Some(Severity::Info), _) => Self::Info,
-            (None, _) => match status.reading {
-                Some(Reading::ExpiresAt(_) | Reading::Undated) => Self::Valid,
-                Some(Reading::Never) => Self::Never,
-                None if status.last_run.is_none() => Self::Waiting,
-                None => Self::Unknown,
-            },
+            (Self::Unknown, _) if status.last_run.is_none() => Self::Waiting,
+            (state, _) => state,
         }
     }
 }
@@ -124,6 +126,21 @@ pub(super) enum Cover {
     Fires,
     /// Nothing of the kind.
     None,
+}
+
+/// How long is left, and when it expires.
+pub(super) fn left(reading: Option<Reading>, now: DateTime<Utc>) -> (String, Option<String>) {
+    match reading {
+        Some(Reading::ExpiresAt(at)) if at <= now => {
+            (format!("expired {}", words::relative(at, now)), Some(words::instant(at)))
+        }
+        Some(Reading::ExpiresAt(at)) => {
+            (format!("{} left", words::span(at - now)), Some(words::instant(at)))
+        }
+        Some(Reading::Never) => ("never expires".to_owned(), None),
+        Some(Reading::Undated) => ("works, no expiry is told".to_owned(), None),
+        None => ("not known".to_owned(), None),
+    }
 }
 
 /// A credential, as the page tells it.
@@ -159,17 +176,7 @@ impl CredentialRow {
         cover: Cover,
         now: DateTime<Utc>,
     ) -> Self {
-        let (left, expires_at) = match status.reading {
-            Some(Reading::ExpiresAt(at)) if at <= now => {
-                (format!("expired {}", words::relative(at, now)), Some(words::instant(at)))
-            }
-            Some(Reading::ExpiresAt(at)) => {
-                (format!("{} left", words::span(at - now)), Some(words::instant(at)))
-            }
-            Some(Reading::Never) => ("never expires".to_owned(), None),
-            Some(Reading::Undated) => ("works, no expiry is told".to_owned(), None),
-            None => ("not known".to_owned(), None),
-        };
+        let (left, expires_at) = left(status.reading, now);
         let moment = |at: Option<DateTime<Utc>>| at.map(|at| Moment::new(at, now));
         Self {
             platform: status.id.platform.to_string(),
@@ -266,7 +273,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::config::{CredentialId, Policy, Repeat, Step};
+    use crate::config::{CredentialId, Repeat, Step};
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_496_400, 0).unwrap()
