@@ -41,6 +41,22 @@ pub struct Observation {
     pub listing: Option<Arc<Listing>>,
 }
 
+impl Observation {
+    /// A result of which nothing else is known, because there was no answer of its own.
+    pub fn of(at: DateTime<Utc>, result: Result<Reading, Failure>) -> Self {
+        Self {
+            at,
+            took: Duration::ZERO,
+            http_status: None,
+            key_id: None,
+            clock_skew: None,
+            rest: None,
+            result,
+            listing: None,
+        }
+    }
+}
+
 /// What a response says about the expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {

@@ -17,6 +17,7 @@ mod key;
 mod page;
 mod reader;
 mod platform;
+mod question;
 mod session;
 mod transport;
 
@@ -33,15 +34,14 @@ use tokio::time::timeout;
 use self::deployments::Turns;
 pub use self::examine::{Endpoint, Exchange, endpoint, proxy_of, read_key};
 use self::key::Key;
-use self::page::Page;
-use self::platform::{Borrowed, Looker, Subject};
+use self::page::{Arriving, Page};
+use self::platform::{Looker, Subject};
+use self::question::{Next, Question};
 use self::reader::SecretReader;
+use self::session::Refusals;
 pub use self::session::read_secret;
-use self::session::{Login, Refusals, Token};
 use self::transport::Transport;
-use crate::config::{
-    Certificate, Credential, CredentialKind, Flavor, Inventory, Platform, SecretSource,
-};
+use crate::config::{Certificate, Credential, CredentialKind, Flavor, Platform, SecretSource};
 use crate::observation::answer::{self, KeyListing, Meaning, Sent};
 use crate::observation::listing::Listing;
 use crate::observation::{Failure, FailureReason, Observation, Reading};
@@ -98,31 +98,6 @@ struct Sight {
     rest: Option<Duration>,
     result: Result<Reading, Failure>,
     listing: Option<Arc<Listing>>,
-}
-
-/// What a coordinator is asked.
-#[derive(Clone, Copy)]
-enum Question<'a> {
-    /// When this key expires.
-    Key(&'a Key),
-    /// When this token ends.
-    Token(&'a Token),
-    /// Whether this login works.
-    Login(&'a Login),
-    /// When something of the platform expires, asked with a key.
-    Platform(Subject, Borrowed<'a>),
-    /// What there is in a list, asked with a key since this instant.
-    List(&'a Inventory, Borrowed<'a>, DateTime<Utc>),
-}
-
-/// What a failure says about asking the next coordinator.
-enum Next {
-    /// This one is in trouble: ask the next, and this one last for a while.
-    Avoid,
-    /// Something before this one strips the header: the next may do better.
-    Try,
-    /// The next would say the same.
-    Stop,
 }
 
 impl Prober {
@@ -388,8 +363,19 @@ impl Prober {
         key: &Key,
         now: fn() -> DateTime<Utc>,
     ) -> Result<Page, Failure> {
+        self.send(coordinator, url, key, now).await?.page().await
+    }
+
+    /// Asks with a key, and waits for the head of the answer.
+    async fn send<'a>(
+        &self,
+        coordinator: &'a Coordinator,
+        url: &Url,
+        key: &Key,
+        now: fn() -> DateTime<Utc>,
+    ) -> Result<Arriving<'a>, Failure> {
         let request = self.client.get(url.clone()).header(AUTHORIZATION, key.authorization.clone());
-        Page::ask(&coordinator.transport, request, now).await
+        Arriving::ask(&coordinator.transport, request, now).await
     }
 }
 
@@ -425,18 +411,23 @@ impl Coordinator {
 impl Sight {
     fn of(page: &Page, result: Result<Reading, Failure>) -> Self {
         let (http_status, clock_skew, rest) = (Some(page.status), page.clock_skew, page.rest);
-        Self { http_status, key_id: None, clock_skew, rest, result, listing: None }
+        Self { http_status, clock_skew, rest, ..Self::without_page(result) }
     }
 
-    fn failed(failure: Failure) -> Self {
+    /// What is seen without an answer that could be read.
+    fn without_page(result: Result<Reading, Failure>) -> Self {
         Self {
             http_status: None,
             key_id: None,
             clock_skew: None,
             rest: None,
-            result: Err(failure),
+            result,
             listing: None,
         }
+    }
+
+    fn failed(failure: Failure) -> Self {
+        Self::without_page(Err(failure))
     }
 
     /// How much it tells: an expiry, an answer of ECE, an answer, nothing.
@@ -445,71 +436,6 @@ impl Sight {
             Ok(_) | Err(Failure { reading: Some(_), .. }) => 3,
             Err(Failure { reason: FailureReason::HeaderMissing, .. }) => 2,
             Err(_) => u8::from(self.http_status.is_some()),
-        }
-    }
-}
-
-impl Question<'_> {
-    /// How long it may take, when a probe may take `usual`.
-    fn deadline(self, usual: Duration) -> Duration {
-        match self {
-            Self::List(inventory, ..) => inventory.timeout,
-            Self::Key(_) | Self::Token(_) | Self::Login(_) | Self::Platform(..) => usual,
-        }
-    }
-
-    /// Into how many parts the time left is divided while so many coordinators are left. A login is not cut short:
-    /// nobody else may be asked after it. Deployments have bounds of their own.
-    fn shares(self, coordinators: usize) -> u32 {
-        match self {
-            Self::List(inventory, ..) if inventory.scope.deployments().is_some() => 1,
-            Self::Key(_) | Self::Token(_) | Self::Platform(..) | Self::List(..) => {
-                u32::try_from(coordinators).unwrap_or(u32::MAX)
-            }
-            Self::Login(_) => 1,
-        }
-    }
-
-    /// Whether no other coordinator may be asked after this failure: a login that may have arrived is not sent again.
-    /// Without a connection it has not; a timeout before the time was up is one of connecting.
-    fn is_settled_by(self, reason: Option<FailureReason>, in_time: bool) -> bool {
-        match (self, reason) {
-            (Self::Key(_) | Self::Token(_) | Self::Platform(..) | Self::List(..), _) => false,
-            (
-                Self::Login(_),
-                Some(
-                    FailureReason::Dns
-                    | FailureReason::Connect
-                    | FailureReason::Tls
-                    | FailureReason::Timeout,
-                ),
-            ) => !in_time,
-            (Self::Login(_), _) => true,
-        }
-    }
-}
-
-impl Next {
-    fn after(reason: FailureReason) -> Self {
-        match reason {
-            FailureReason::Dns
-            | FailureReason::Connect
-            | FailureReason::Tls
-            | FailureReason::Timeout
-            | FailureReason::Protocol
-            | FailureReason::ServerError => Self::Avoid,
-            FailureReason::HeaderMissing => Self::Try,
-            FailureReason::Redirect
-            | FailureReason::Unauthorized
-            | FailureReason::Forbidden
-            | FailureReason::NotFound
-            | FailureReason::RateLimited
-            | FailureReason::UnexpectedStatus
-            | FailureReason::HeaderInvalid
-            | FailureReason::LicenseMissing
-            | FailureReason::BorrowedKeyRejected
-            | FailureReason::SecretUnreadable
-            | FailureReason::Canceled => Self::Stop,
         }
     }
 }

@@ -315,16 +315,8 @@ fn live(
     let Some(reading) = item.reading else {
         return (State { candidate: None, ..state }, Vec::new());
     };
-    let observation = Observation {
-        at: now,
-        took: Duration::ZERO,
-        http_status: None,
-        key_id: item.lasting_id(),
-        clock_skew: None,
-        rest: None,
-        result: Ok(reading),
-        listing: None,
-    };
+    let observation =
+        Observation { key_id: item.lasting_id(), ..Observation::of(now, Ok(reading)) };
     let around = PlatformState::default();
     let decision = decide(&inventory.policy, &around, &state, Some(&observation), now);
     let had_expired = matches!(reading, Reading::ExpiresAt(at) if at <= now);

@@ -72,14 +72,11 @@ fn observation(seen: &Seen, at: DateTime<Utc>) -> Observation {
         Seen::OtherContact => unreachable!("not a probe of this credential"),
     };
     Observation {
-        at,
         took: Duration::from_millis(20),
         http_status: Some(200),
         key_id: key_id.map(str::to_owned),
         clock_skew: Some(TimeDelta::minutes(skew)),
-        rest: None,
-        result,
-        listing: None,
+        ..Observation::of(at, result)
     }
 }
 

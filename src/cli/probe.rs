@@ -8,7 +8,6 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
@@ -207,7 +206,7 @@ async fn probe(
         let turns = Arc::new(tokio::sync::Semaphore::new(platform.max_concurrent_probes));
         for credential in credentials {
             if let Err(failure) = logins.may_try(&credential, config) {
-                let observation = not_tried(failure, time::now());
+                let observation = Observation::of(time::now(), Err(failure));
                 let verdict = Verdict::of(&credential, &observation);
                 results.push((credential, observation, verdict));
                 continue;
@@ -293,19 +292,6 @@ fn warn_of_lock(credential: &Credential, observation: &mut Observation) {
         && matches!(failure.reason.blame(), Blame::Rejected | Blame::Forbidden)
     {
         failure.message += " This attempt counts towards the lock of the account: do not repeat it with the same password.";
-    }
-}
-
-fn not_tried(failure: Failure, at: DateTime<Utc>) -> Observation {
-    Observation {
-        at,
-        took: Duration::ZERO,
-        http_status: None,
-        key_id: None,
-        clock_skew: None,
-        rest: None,
-        result: Err(failure),
-        listing: None,
     }
 }
 

@@ -12,6 +12,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use tokio::time::timeout;
 
+use super::inventory::no_list;
 use super::page::{Arriving, Page};
 use super::platform::{Borrowed, Wanted};
 use super::{Coordinator, DEADLINE_GRACE, Prober, Sight, clip, failure, passed};
@@ -22,6 +23,8 @@ use crate::observation::deployments::{
 };
 use crate::observation::{Failure, FailureReason, Reading};
 
+/// What the answer of ECE should be.
+const LIST: &str = "a list of deployments";
 /// The most that is read of the list of deployments: ten thousand of them, each with a dozen resources.
 const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most that is read of the keys of one deployment: a hundred thousand keys with metadata.
@@ -215,34 +218,23 @@ impl Prober {
         borrowed: Borrowed<'_>,
         now: fn() -> DateTime<Utc>,
     ) -> Result<(Page, DeploymentList), Box<Sight>> {
-        let failed = |failure| Box::new(Sight::failed(failure));
-        let authorization = borrowed.key.authorization.clone();
-        let url = coordinator.deployments.clone();
-        let request = self.client.get(url).header(AUTHORIZATION, authorization);
-        let mut answer =
-            Arriving::ask(&coordinator.transport, request, now).await.map_err(failed)?;
-        let host = coordinator.transport.host();
+        let sent = self.send(coordinator, &coordinator.deployments, borrowed.key, now).await;
+        let mut answer = sent.map_err(|failure| Box::new(Sight::failed(failure)))?;
         if answer.is_success() {
-            let list = listed(&mut answer, wanted, host).await;
+            let list = listed(&mut answer, wanted, coordinator.transport.host()).await;
             let page = answer.head(Vec::new());
             return match list {
                 Ok(list) => Ok((page, list)),
                 Err(failure) => Err(Box::new(Sight::of(&page, Err(failure)))),
             };
         }
-        let page = answer.page().await.map_err(failed)?;
-        let why = match page.meaning_without_expiry(now()) {
-            Meaning::Failed(it) => {
-                let wanted = Wanted {
-                    what: "the list of deployments".to_owned(),
-                    role: "ece_deployment_viewer",
-                    operation: "list-deployments",
-                };
-                self.explained(coordinator, it, &wanted, borrowed, now).await
-            }
-            Meaning::Told(_) | Meaning::NotReported => no_list(host),
+        let wanted = Wanted {
+            what: "the list of deployments".to_owned(),
+            role: "ece_deployment_viewer",
+            operation: "list-deployments",
         };
-        Err(Box::new(Sight::of(&page, Err(why))))
+        let wanted = (LIST, wanted);
+        Err(Box::new(self.no_success(coordinator, answer, wanted, borrowed, now).await))
     }
 
     /// Makes the calls one after the other; `bound` is for each.
@@ -397,7 +389,7 @@ async fn listed(
 ) -> Result<DeploymentList, Failure> {
     let mut lister = DeploymentLister::new(wanted);
     answer.each_piece(LIST_BYTES_MAX, "The list of deployments", |it| lister.feed(it)).await?;
-    let list = lister.end().ok_or_else(|| no_list(host))?;
+    let list = lister.end().ok_or_else(|| no_list(LIST, host))?;
     if list.read.is_empty() && list.odd.is_empty() && 0 < list.listed {
         let message = format!(
             "None of the {} deployments that {host} lists is one to be read: look at `deployments.include` and \
@@ -415,12 +407,4 @@ async fn listed(
         return Err(failure(FailureReason::UnexpectedStatus, message));
     }
     Ok(list)
-}
-
-fn no_list(host: &str) -> Failure {
-    let message = format!(
-        "{host} answers with something else than a list of deployments, or with a part of one. Check that the URL leads \
-         to ECE; otherwise please report what it answers."
-    );
-    failure(FailureReason::UnexpectedStatus, message)
 }

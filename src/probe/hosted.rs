@@ -4,10 +4,9 @@
 //! header. Where the key may not list keys, an answer about the deployments brings the header.
 
 use chrono::{DateTime, Utc};
-use reqwest::header::AUTHORIZATION;
 
 use super::key::Key;
-use super::page::{Arriving, Page};
+use super::page::Page;
 use super::{Coordinator, Prober, Sight, failure};
 use crate::config::Flavor;
 use crate::observation::answer::{self, KeyListing, Meaning, Sent};
@@ -43,10 +42,8 @@ impl Prober {
             },
             Meaning::Told(_) | Meaning::NotReported => return Ok((About::Keys, keys)),
         }
-        let url = coordinator.deployments.clone();
-        let request = self.client.get(url).header(AUTHORIZATION, key.authorization.clone());
-        let mut page =
-            Arriving::ask(&coordinator.transport, request, now).await?.beginning().await?;
+        let answer = self.send(coordinator, &coordinator.deployments, key, now).await?;
+        let mut page = answer.beginning().await?;
         page.rest = page.rest.max(keys.rest);
         Ok((About::Deployments, page))
     }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::AUTHORIZATION;
 
 use super::page::Arriving;
 use super::platform::{Borrowed, Wanted};
-use super::{Coordinator, Prober, Question, Sight, failure};
+use super::question::Question;
+use super::{Coordinator, Prober, Sight, failure};
 use crate::config::{Inventory, InventoryScope};
 use crate::observation::answer::Meaning;
 use crate::observation::listing::{Lister, Listing};
 use crate::observation::{Failure, FailureReason, Reading};
 
+/// What the answer should be.
+const LIST: &str = "a list of keys";
 /// The most that is read of one list: 200,000 keys with long descriptions have less.
 const LIST_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -44,9 +46,7 @@ impl Prober {
             InventoryScope::Own | InventoryScope::Deployments(_) => &coordinator.keys,
             InventoryScope::All => &coordinator.all_keys,
         };
-        let authorization = borrowed.key.authorization.clone();
-        let request = self.client.get(url.clone()).header(AUTHORIZATION, authorization);
-        let mut answer = match Arriving::ask(&coordinator.transport, request, now).await {
+        let mut answer = match self.send(coordinator, url, borrowed.key, now).await {
             Ok(answer) => answer,
             Err(failure) => return Sight::failed(failure),
         };
@@ -60,17 +60,28 @@ impl Prober {
                 Err(failure) => Sight::of(&answer.head(Vec::new()), Err(failure)),
             };
         }
+        let wanted = (LIST, wanted(&inventory.scope));
+        self.no_success(coordinator, answer, wanted, borrowed, now).await
+    }
+
+    /// What an answer says that brings no list, called so and wanted for this.
+    pub(super) async fn no_success(
+        &self,
+        coordinator: &Coordinator,
+        answer: Arriving<'_>,
+        (list, wanted): (&str, Wanted),
+        borrowed: Borrowed<'_>,
+        now: fn() -> DateTime<Utc>,
+    ) -> Sight {
         let page = match answer.page().await {
             Ok(page) => page,
             Err(failure) => return Sight::failed(failure),
         };
-        let result = match page.meaning_without_expiry(now()) {
-            Meaning::Failed(it) => {
-                Err(self.explained(coordinator, it, &wanted(&inventory.scope), borrowed, now).await)
-            }
-            Meaning::Told(_) | Meaning::NotReported => Err(no_list(coordinator.transport.host())),
+        let why = match page.meaning_without_expiry(now()) {
+            Meaning::Failed(it) => self.explained(coordinator, it, &wanted, borrowed, now).await,
+            Meaning::Told(_) | Meaning::NotReported => no_list(list, coordinator.transport.host()),
         };
-        Sight::of(&page, result)
+        Sight::of(&page, Err(why))
     }
 }
 
@@ -98,7 +109,7 @@ async fn listed(
 ) -> Result<Listing, Failure> {
     let mut lister = Lister::new(&inventory.filter, inventory.keys_max, answer.date(), now);
     answer.each_piece(LIST_BYTES_MAX, "The list of keys", |it| lister.feed(it)).await?;
-    let listing = lister.end().ok_or_else(|| no_list(host))?;
+    let listing = lister.end().ok_or_else(|| no_list(LIST, host))?;
     if listing.listed == 0 {
         // The key that asks is one. Taken at its word, such a list would end every alert.
         let message = format!(
@@ -110,9 +121,10 @@ async fn listed(
     Ok(listing)
 }
 
-fn no_list(host: &str) -> Failure {
+/// `list` says what was asked for.
+pub(super) fn no_list(list: &str, host: &str) -> Failure {
     let message = format!(
-        "{host} answers with something else than a list of keys, or with a part of one. Check that the URL leads to ECE; \
+        "{host} answers with something else than {list}, or with a part of one. Check that the URL leads to ECE; \
          otherwise please report what it answers."
     );
     failure(FailureReason::UnexpectedStatus, message)

@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
 use super::key::Key;
-use super::{Coordinator, Prober, Question, Sight, client, clip, failure, passed};
+use super::question::Question;
+use super::{Coordinator, Prober, Sight, client, clip, failure, passed};
 use crate::config::{BorrowedKey, Certificate, CredentialKind, Platform, TlsService};
 use crate::observation::answer::Meaning;
 use crate::observation::rights::Rights;
@@ -139,14 +140,7 @@ impl Prober {
             (None, Some(one)) => Err(one),
             (earliest, None) => Ok(Reading::ExpiresAt(earliest.expect("`new` requires a URL"))),
         };
-        Sight {
-            http_status: None,
-            key_id: None,
-            clock_skew: None,
-            rest: None,
-            result,
-            listing: None,
-        }
+        Sight::without_page(result)
     }
 
     /// Reads the key and asks the coordinators in turn.

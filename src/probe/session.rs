@@ -18,8 +18,9 @@ use tokio::time::timeout;
 
 use super::key::authorization;
 use super::page::Page;
+use super::question::Question;
 use super::reader::SecretReader;
-use super::{Coordinator, Prober, Question, Sight, failure, passed};
+use super::{Coordinator, Prober, Sight, failure, passed};
 use crate::config::{Credential, CredentialKind, Secret, SecretSource};
 use crate::observation::answer::{Meaning, Sent};
 use crate::observation::session;
