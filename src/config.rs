@@ -31,7 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::flavor::Flavor;
-pub use self::inventory::{Deployments, Filter, Inventory, InventoryScope, ItemKind, Pattern};
+pub use self::inventory::{
+    Deployments, Filter, Inventory, InventoryScope, ItemKind, KeyScope, Pattern,
+};
 pub use self::problems::{ConfigErrors, Problem};
 pub use self::schema::schema;
 pub use self::secret::{Secret, SecretError, SecretSource};
@@ -270,8 +272,10 @@ impl CredentialKind {
             Self::Login { .. } => Self::LOGIN,
             Self::License(_) => Self::LICENSE,
             Self::Certificate(_) => Self::CERTIFICATE,
-            Self::Inventory(it) if it.scope.deployments().is_some() => Self::DEPLOYMENTS,
-            Self::Inventory(_) => Self::INVENTORY,
+            Self::Inventory(it) => match it.scope {
+                InventoryScope::Keys(_) => Self::INVENTORY,
+                InventoryScope::Deployments(_) => Self::DEPLOYMENTS,
+            },
         }
     }
 

@@ -41,7 +41,9 @@ use self::reader::SecretReader;
 use self::session::Refusals;
 pub use self::session::read_secret;
 use self::transport::Transport;
-use crate::config::{Certificate, Credential, CredentialKind, Flavor, Platform, SecretSource};
+use crate::config::{
+    Certificate, Credential, CredentialKind, Flavor, InventoryScope, Platform, SecretSource,
+};
 use crate::observation::answer::{self, KeyListing, Meaning, Sent};
 use crate::observation::listing::Listing;
 use crate::observation::{Failure, FailureReason, Observation, Reading};
@@ -286,12 +288,14 @@ impl Prober {
             Question::Platform(subject, key) => {
                 self.ask_platform(coordinator, subject, key, now).await
             }
-            Question::List(inventory, key, since) => match inventory.scope.deployments() {
-                Some(wanted) => {
+            Question::List(inventory, key, since) => match &inventory.scope {
+                InventoryScope::Deployments(wanted) => {
                     let wanted = (inventory, wanted);
                     self.ask_for_deployments(coordinator, wanted, key, since, now).await
                 }
-                None => self.ask_for_list(coordinator, inventory, key, now).await,
+                InventoryScope::Keys(scope) => {
+                    self.ask_for_list(coordinator, (inventory, *scope), key, now).await
+                }
             },
         }
     }

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::credential::{CONFIRM_AFTER, State, decide, wake_at};
 use super::{AlertName, Event, PlatformState, Reason};
-use crate::config::{Inventory, InventoryScope, Severity};
+use crate::config::{Inventory, InventoryScope, KeyScope, Severity};
 use crate::observation::listing::{Item, Listing};
 use crate::observation::{Observation, Reading};
 use crate::time::delta;
@@ -198,7 +198,7 @@ impl<'a> Absent<'a> {
         let missing = known.keys.keys().filter(|it| !ids.contains(it.as_ref())).count();
         let is_shrunk = SHRUNK_MIN <= missing && known.keys.len() < 2 * missing;
         let ranks = listing.items.iter().map(|it| it.rank(now));
-        let is_of_one = inventory.scope == InventoryScope::Own;
+        let is_of_one = inventory.scope == InventoryScope::Keys(KeyScope::Own);
         Self {
             owner: listing.items.first().filter(|_| is_of_one).map(|it| it.user.as_ref()),
             edge: ranks.max().filter(|_| listing.is_truncated()),

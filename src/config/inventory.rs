@@ -34,12 +34,19 @@ pub struct Inventory {
 /// What is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InventoryScope {
-    /// The keys of the owner of the key that asks.
-    Own,
-    /// The keys of every user of the platform.
-    All,
+    /// Keys of ECE.
+    Keys(KeyScope),
     /// What expires inside the deployments.
     Deployments(Deployments),
+}
+
+/// Whose keys are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyScope {
+    /// Those of the owner of the key that asks.
+    Own,
+    /// Those of every user of the platform.
+    All,
 }
 
 impl Inventory {
@@ -53,20 +60,21 @@ impl Inventory {
 }
 
 impl InventoryScope {
-    /// The word of the configuration: `own`, `all`, `deployments`.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Own => "own",
-            Self::All => "all",
-            Self::Deployments(_) => "deployments",
-        }
-    }
-
     /// What is wanted of the deployments, if they are listed.
     pub fn deployments(&self) -> Option<&Deployments> {
         match self {
             Self::Deployments(deployments) => Some(deployments),
-            Self::Own | Self::All => None,
+            Self::Keys(_) => None,
+        }
+    }
+}
+
+impl KeyScope {
+    /// The word of the configuration: `own`, `all`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::All => "all",
         }
     }
 }

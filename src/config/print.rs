@@ -7,9 +7,9 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use super::{
-    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory, ItemKind,
-    Platform, Policy, Receiver, SecretSource, Severity, SmtpEncryption, Step, TlsConfig, TlsVerify,
-    WebhookConfig,
+    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory,
+    InventoryScope, ItemKind, Platform, Policy, Receiver, SecretSource, Severity, SmtpEncryption,
+    Step, TlsConfig, TlsVerify, WebhookConfig,
 };
 use crate::schedule::{Schedule, format_duration};
 
@@ -198,9 +198,9 @@ fn license_and_certificates(page: &mut Page, it: &Platform) {
 
 fn inventory(page: &mut Page, it: &Inventory) {
     page.text("credential", &it.key.credential);
-    match it.scope.deployments() {
-        None => page.line("scope", it.scope.label()),
-        Some(wanted) => {
+    match &it.scope {
+        InventoryScope::Keys(scope) => page.line("scope", scope.label()),
+        InventoryScope::Deployments(wanted) => {
             for (key, kind) in [
                 ("elasticsearch_api_keys", ItemKind::ElasticsearchApiKey),
                 ("certificates", ItemKind::ElasticsearchCertificate),

@@ -8,7 +8,7 @@ use super::page::Arriving;
 use super::platform::{Borrowed, Wanted};
 use super::question::Question;
 use super::{Coordinator, Prober, Sight, failure};
-use crate::config::{Inventory, InventoryScope};
+use crate::config::{Inventory, KeyScope};
 use crate::observation::answer::Meaning;
 use crate::observation::listing::{Lister, Listing};
 use crate::observation::{Failure, FailureReason, Reading};
@@ -38,13 +38,13 @@ impl Prober {
     pub(super) async fn ask_for_list(
         &self,
         coordinator: &Coordinator,
-        inventory: &Inventory,
+        (inventory, scope): (&Inventory, KeyScope),
         borrowed: Borrowed<'_>,
         now: fn() -> DateTime<Utc>,
     ) -> Sight {
-        let url = match inventory.scope {
-            InventoryScope::Own | InventoryScope::Deployments(_) => &coordinator.keys,
-            InventoryScope::All => &coordinator.all_keys,
+        let url = match scope {
+            KeyScope::Own => &coordinator.keys,
+            KeyScope::All => &coordinator.all_keys,
         };
         let mut answer = match self.send(coordinator, url, borrowed.key, now).await {
             Ok(answer) => answer,
@@ -60,7 +60,7 @@ impl Prober {
                 Err(failure) => Sight::of(&answer.head(Vec::new()), Err(failure)),
             };
         }
-        let wanted = (LIST, wanted(&inventory.scope));
+        let wanted = (LIST, wanted(scope));
         self.no_success(coordinator, answer, wanted, borrowed, now).await
     }
 
@@ -85,14 +85,14 @@ impl Prober {
     }
 }
 
-fn wanted(scope: &InventoryScope) -> Wanted {
+fn wanted(scope: KeyScope) -> Wanted {
     match scope {
-        InventoryScope::Own | InventoryScope::Deployments(_) => Wanted {
+        KeyScope::Own => Wanted {
             what: "the list of its keys".to_owned(),
             role: "ece_deployment_viewer",
             operation: "get-api-keys",
         },
-        InventoryScope::All => Wanted {
+        KeyScope::All => Wanted {
             what: "the list of the keys of all users".to_owned(),
             role: "ece_platform_admin",
             operation: "get-users-api-keys",

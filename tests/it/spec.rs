@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use ece_expiry_exporter::config::{
     BorrowedKey, Certificate, Credential, CredentialKind, Filter, Inventory, InventoryScope,
-    Policy, Repeat, SecretSource, TlsService,
+    KeyScope, Policy, Repeat, SecretSource, TlsService,
 };
 use ece_expiry_exporter::observation::{FailureReason, Observation, Reading};
 use ece_expiry_exporter::probe::Prober;
@@ -438,7 +438,7 @@ fn inventory(key: BorrowedKey) -> Inventory {
     };
     Inventory {
         key,
-        scope: InventoryScope::All,
+        scope: InventoryScope::Keys(KeyScope::All),
         filter: Filter::default(),
         keys_max: 100,
         timeout: PATIENCE,

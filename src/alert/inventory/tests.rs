@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::config::{
-    BorrowedKey, Filter, InventoryScope, ItemKind, Policy, Repeat, SecretSource, Step,
+    BorrowedKey, Filter, InventoryScope, ItemKind, KeyScope, Policy, Repeat, SecretSource, Step,
 };
 
 fn day(n: i64) -> DateTime<Utc> {
@@ -24,7 +24,7 @@ fn inventory() -> Inventory {
     };
     Inventory {
         key: BorrowedKey { credential: "ops".into(), source: SecretSource::Env("OPS".to_owned()) },
-        scope: InventoryScope::All,
+        scope: InventoryScope::Keys(KeyScope::All),
         filter: Filter::default(),
         keys_max: 4,
         timeout: Duration::from_secs(60),
@@ -143,7 +143,7 @@ fn keys_of_a_user_who_is_listed_no_longer_were_not_deleted() {
     let all = [&[mine.clone(), other.clone()][..], &theirs].concat();
     let mut it = Watched::new();
     it.list(0, &all);
-    it.inventory.scope = InventoryScope::Own;
+    it.inventory.scope = InventoryScope::Keys(KeyScope::Own);
     it.list(1, &[mine.clone(), other]).list(2, std::slice::from_ref(&mine)).list(3, &[mine]);
     // And then another key asks: of a configuration that was loaded anew, the list before is not at hand.
     it.before = None;

@@ -7,7 +7,7 @@ use super::super::keys::{DEPLOYMENTS, INVENTORY, Table};
 use super::super::reader::{Fields, Reader};
 use super::super::{
     Credential, CredentialKind, Deployments, Filter, Flavor, Inventory, InventoryScope, ItemKind,
-    Pattern, Policy, Repeat, Severity, Step,
+    KeyScope, Pattern, Policy, Repeat, Severity, Step,
 };
 use super::watched::borrowed_key;
 use super::{Around, Inherited, watched};
@@ -56,7 +56,8 @@ pub(super) fn inventory(
     let fields = reader.one(platform, which.key())?;
     let inventory = read(reader, &fields, which, credentials, &known.inherited.policy);
     if known.flavor == Flavor::Ech {
-        let wants_all = inventory.as_ref().is_some_and(|it| it.scope == InventoryScope::All);
+        let wants_all =
+            inventory.as_ref().is_some_and(|it| it.scope == InventoryScope::Keys(KeyScope::All));
         not_there(reader, platform, &fields, (which, wants_all));
     }
     // A list is long and changes slowly: it has a schedule of its own, not that of the probes above.
@@ -121,8 +122,10 @@ fn read(
     let key = borrowed_key(reader, fields, credentials);
     let scope = match which {
         Which::Deployments => InventoryScope::Deployments(deployments(reader, fields)),
-        Which::Keys if reader.choice(fields, "scope") == Some("all") => InventoryScope::All,
-        Which::Keys => InventoryScope::Own,
+        Which::Keys => InventoryScope::Keys(match reader.choice(fields, "scope") {
+            Some("all") => KeyScope::All,
+            _ => KeyScope::Own,
+        }),
     };
     let filter = Filter {
         users: patterns(reader, fields, "users"),
