@@ -68,6 +68,16 @@ pub enum Reading {
     Undated,
 }
 
+impl Reading {
+    /// When it expires, if it does and that is told.
+    pub fn expires_at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::ExpiresAt(at) => Some(at),
+            Self::Never | Self::Undated => None,
+        }
+    }
+}
+
 /// Why a probe did not tell the expiry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

@@ -3,9 +3,10 @@
 //! Each run would be one more attempt to log in, and some lock an account after three. So a login is tried only if the
 //! store of the exporter says that it was not refused the last time. Nothing is written there.
 
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::metrics::{self, Format};
 use crate::observation::{Blame, Failure, FailureReason, Observation, Reading};
 use crate::probe::Prober;
 use crate::status::CredentialStatus;
-use crate::store::Store;
+use crate::store::{Remembered, Store};
 use crate::time;
 
 /// How the result is printed.
@@ -142,6 +143,9 @@ pub(super) enum Logins {
     Force,
 }
 
+/// What the store remembers, or why nobody knows.
+type Memory = Result<Remembered, String>;
+
 type Probed = (Arc<Credential>, Observation, Verdict);
 
 /// Whatever keeps the command from telling is exit code 3: 1 would be a warning to a monitoring system.
@@ -195,6 +199,7 @@ async fn probe(
 ) -> anyhow::Result<Vec<Probed>> {
     let mut flying = tokio::task::JoinSet::new();
     let mut results = Vec::new();
+    let memory = OnceCell::new();
     for platform in &config.platforms {
         let wanted = |it: &&Arc<Credential>| only.is_none_or(|only| it.id.to_string() == only);
         let credentials: Vec<Arc<Credential>> =
@@ -205,7 +210,7 @@ async fn probe(
         let prober = Arc::new(Prober::new(platform, config.global.probe_timeout)?);
         let turns = Arc::new(tokio::sync::Semaphore::new(platform.max_concurrent_probes));
         for credential in credentials {
-            if let Err(failure) = logins.may_try(&credential, config) {
+            if let Err(failure) = logins.may_try(&credential, config, &memory) {
                 let observation = Observation::of(time::now(), Err(failure));
                 let verdict = Verdict::of(&credential, &observation);
                 results.push((credential, observation, verdict));
@@ -237,24 +242,22 @@ async fn probe(
 }
 
 impl Logins {
-    /// Whether `credential` may be probed: an attempt that is refused counts towards the lock of its account.
-    fn may_try(&self, credential: &Credential, config: &Config) -> Result<(), Failure> {
+    /// Whether `credential` may be probed: an attempt that is refused counts towards the lock of its account. The store is
+    /// read once, for the first login, into `memory`.
+    fn may_try(
+        &self,
+        credential: &Credential,
+        config: &Config,
+        memory: &OnceCell<Memory>,
+    ) -> Result<(), Failure> {
         let CredentialKind::Login { .. } = &credential.kind else { return Ok(()) };
         let Self::AsRemembered(folder) = self else { return Ok(()) };
         let folder = folder.as_ref().unwrap_or(&config.storage_path);
-        let place = folder.display();
-        let state = match Store::peek(folder) {
-            Ok(Some(remembered)) => remembered.credentials.get(&credential.id).cloned(),
-            Ok(None) => {
-                let why = format!("there is no store in {place}");
-                return Err(unknown(&why, &credential.id));
-            }
-            Err(error) => {
-                let why = format!("the store in {place} cannot be read ({error:#})");
-                return Err(unknown(&why, &credential.id));
-            }
+        let remembered = match memory.get_or_init(|| remember(folder)) {
+            Ok(remembered) => remembered,
+            Err(why) => return Err(unknown(why, &credential.id)),
         };
-        match state {
+        match remembered.credentials.get(&credential.id) {
             Some(state) if 0 < state.rejections + state.refusals => {
                 let reason = match state.failure {
                     Some((FailureReason::Forbidden, _)) => FailureReason::Forbidden,
@@ -273,6 +276,15 @@ impl Logins {
             }
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+fn remember(folder: &Path) -> Memory {
+    let place = folder.display();
+    match Store::peek(folder) {
+        Ok(Some(remembered)) => Ok(remembered),
+        Ok(None) => Err(format!("there is no store in {place}")),
+        Err(error) => Err(format!("the store in {place} cannot be read ({error:#})")),
     }
 }
 

@@ -90,13 +90,11 @@ impl List {
         }
         let is_changed = !draft.changes.is_empty();
         for change in draft.changes {
-            let (id, found) = match change {
-                Change::Put(found) => (found.item.id.clone(), Some(found)),
-                Change::Gone(found) => (found.item.id.clone(), None),
-            };
-            match found {
-                Some(found) => drop(self.keys.insert(id.clone(), found)),
-                None => drop(self.keys.remove(&id)),
+            let (Change::Put(found) | Change::Gone(found)) = &change;
+            let id = found.item.id.clone();
+            match change {
+                Change::Put(found) => drop(self.keys.insert(id.clone(), found)),
+                Change::Gone(_) => drop(self.keys.remove(&id)),
             }
             self.plan(&id, now);
         }

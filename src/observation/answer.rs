@@ -242,10 +242,9 @@ pub fn expiry_in_keys(
     };
     let Some(key) = key else { return KeyListing::NotListed };
     let Some(id) = id_in(key) else { return KeyListing::Unreadable };
-    match listing::instant(key.get("expiration_date").unwrap_or(&Value::Null), date) {
-        Expiration::At { at, .. } => KeyListing::Found { id, reading: Reading::ExpiresAt(at) },
-        Expiration::Never => KeyListing::Found { id, reading: Reading::Never },
-        Expiration::Absent | Expiration::Unparsable { .. } => KeyListing::Unreadable,
+    match listing::reading(key.get("expiration_date").unwrap_or(&Value::Null), date) {
+        Some(reading) => KeyListing::Found { id, reading },
+        None => KeyListing::Unreadable,
     }
 }
 

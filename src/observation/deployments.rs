@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use super::Reading;
 use super::elements::{Elements, End};
-use super::header::Expiration;
-use super::listing::{ID_CHARS_MAX, Item, Keeper, Listing, Unread, Users, instant, short, word};
+use super::listing::{Item, Keeper, Listing, Unread, Users, id, reading, short, word};
 use crate::config::{Deployments, Inventory, ItemKind};
 
 /// The most deployments that are read; the largest installations that are known of have some thousands.
@@ -344,17 +343,13 @@ impl<'a> KeyLister<'a> {
 }
 
 fn key(deployment: &Deployment, entry: &KeyEntry, gatherer: &mut Gatherer<'_>) -> Option<Item> {
-    let id = word(&entry.id).filter(|it| !it.is_empty() && it.chars().count() <= ID_CHARS_MAX)?;
     Some(Item {
-        id: Item::id_in(&deployment.id, ItemKind::ElasticsearchApiKey, &id),
+        id: Item::id_in(&deployment.id, ItemKind::ElasticsearchApiKey, &id(&entry.id)?),
         kind: ItemKind::ElasticsearchApiKey,
         place: Arc::clone(&deployment.place),
         user: gatherer.users.name(&word(&entry.username).unwrap_or_default()),
         description: short(&word(&entry.name).unwrap_or_default()).into(),
-        created: match dated(&entry.creation) {
-            Some(Reading::ExpiresAt(at)) => Some(at),
-            _ => None,
-        },
+        created: dated(&entry.creation).and_then(Reading::expires_at),
         reading: dated(&entry.expiration),
     })
 }
@@ -387,10 +382,8 @@ fn certificate(deployment: &Deployment, entry: &CertificateEntry) -> Option<Item
 
 /// Whether `a` expires before `b`; what cannot be read comes last, so that it hides nothing.
 fn is_earlier(a: &Item, b: &Item) -> bool {
-    let at = |it: &Item| match it.reading {
-        Some(Reading::ExpiresAt(at)) => at,
-        _ => DateTime::<Utc>::MAX_UTC,
-    };
+    let expires_at = |it: &Item| it.reading.and_then(Reading::expires_at);
+    let at = |it: &Item| expires_at(it).unwrap_or(DateTime::<Utc>::MAX_UTC);
     at(a) <= at(b)
 }
 
@@ -399,11 +392,7 @@ fn dated(value: &Value) -> Option<Reading> {
     if let Some(millis) = value.as_i64().filter(|it| 0 < *it) {
         return DateTime::from_timestamp_millis(millis).map(Reading::ExpiresAt);
     }
-    match instant(value, None) {
-        Expiration::At { at, .. } => Some(Reading::ExpiresAt(at)),
-        Expiration::Never => Some(Reading::Never),
-        Expiration::Absent | Expiration::Unparsable { .. } => None,
-    }
+    reading(value, None)
 }
 
 #[cfg(test)]

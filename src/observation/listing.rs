@@ -17,7 +17,7 @@ use super::header::{self, Expiration};
 use crate::config::{Filter, Inventory, ItemKind};
 
 /// The longest id that is taken; those of ECE have 32 characters. A longer one could not be shown whole.
-pub(super) const ID_CHARS_MAX: usize = 128;
+const ID_CHARS_MAX: usize = 128;
 /// The longest user or description that is kept; what is longer is cut, since it goes into labels and mails.
 const TEXT_CHARS_MAX: usize = 256;
 
@@ -303,33 +303,34 @@ impl<'a> Lister<'a> {
 }
 
 fn item(entry: &Entry, date: Option<DateTime<Utc>>, users: &mut Users) -> Option<Item> {
-    let id = word(&entry.id).filter(|it| !it.is_empty() && it.chars().count() <= ID_CHARS_MAX)?;
-    let expiry = instant(&entry.expiration_date, date);
     Some(Item {
-        id: id.into(),
+        id: id(&entry.id)?.into(),
         kind: ItemKind::ApiKey,
         place: Arc::default(),
         user: users.name(&word(&entry.user_id).unwrap_or_default()),
         description: short(&word(&entry.description).unwrap_or_default()).into(),
-        created: match instant(&entry.creation_date, date) {
-            Expiration::At { at, .. } => Some(at),
-            Expiration::Absent | Expiration::Never | Expiration::Unparsable { .. } => None,
-        },
-        reading: match expiry {
-            Expiration::At { at, .. } => Some(Reading::ExpiresAt(at)),
-            Expiration::Never => Some(Reading::Never),
-            Expiration::Absent | Expiration::Unparsable { .. } => None,
-        },
+        created: reading(&entry.creation_date, date).and_then(Reading::expires_at),
+        reading: reading(&entry.expiration_date, date),
     })
 }
 
-/// When a key of a list expires: a missing date says that it never does.
-pub(super) fn instant(value: &Value, date: Option<DateTime<Utc>>) -> Expiration {
-    match value {
+/// When a key of a list expires: a missing date says that it never does. `None` if the date cannot be read.
+pub(super) fn reading(value: &Value, date: Option<DateTime<Utc>>) -> Option<Reading> {
+    let expiration = match value {
         Value::Null => Expiration::Never,
         Value::String(text) => header::read_text(text, date),
         other => header::read_text(&other.to_string(), date),
+    };
+    match expiration {
+        Expiration::At { at, .. } => Some(Reading::ExpiresAt(at)),
+        Expiration::Never => Some(Reading::Never),
+        Expiration::Absent | Expiration::Unparsable { .. } => None,
     }
+}
+
+/// An id that can be shown whole; `None` if there is none.
+pub(super) fn id(value: &Value) -> Option<String> {
+    word(value).filter(|it| !it.is_empty() && it.chars().count() <= ID_CHARS_MAX)
 }
 
 /// A text; old versions number things.

@@ -1,6 +1,6 @@
 //! What to do about a key, a certificate or a license inside a deployment. Pure.
 
-use super::{NOTE_CHARS_MAX, bare, cut, key_id, plain};
+use super::{bare, key_id, plain};
 use crate::alert::AlertName;
 use crate::config::ItemKind;
 use crate::delivery::{Notice, NoticeCredential};
@@ -9,7 +9,7 @@ use crate::notify::text::Topic;
 /// The steps about a firing alert of something inside a deployment.
 pub(super) fn steps(credential: &NoticeCredential, kind: ItemKind, topic: Topic) -> Vec<String> {
     let place = plain(credential.place.as_deref().unwrap_or_default());
-    let mut steps = match kind {
+    match kind {
         ItemKind::ApiKey | ItemKind::ElasticsearchApiKey => of_key(credential, &place, topic),
         ItemKind::ElasticsearchCertificate => vec![
             format!(
@@ -31,11 +31,7 @@ pub(super) fn steps(credential: &NoticeCredential, kind: ItemKind, topic: Topic)
                  overloaded or down. If it stays, ask Elastic's support."
             ),
         ],
-    };
-    if let Some(note) = credential.renewal_note.as_deref() {
-        steps.push(format!("Note: {}", cut(&plain(note), NOTE_CHARS_MAX)));
     }
-    steps
 }
 
 fn of_key(credential: &NoticeCredential, place: &str, topic: Topic) -> Vec<String> {

@@ -6,15 +6,23 @@ use crate::config::ItemKind;
 use crate::delivery::{Notice, NoticeCredential};
 use crate::notify::text::{Thing, Topic, called};
 
+/// What a refusal means for the list.
+const ASKED_RARELY: &str =
+    "Until then it is asked only twice a day, and after a restart or a reload.";
+
 /// The steps about a firing alert of a listed key or of the list; `None` for everything else.
 pub(super) fn steps(notice: &Notice, topic: Topic) -> Option<Vec<String>> {
     let credential = notice.credential.as_ref()?;
-    match Thing::of(credential) {
-        Thing::Listed(ItemKind::ApiKey) => Some(of_key(notice, credential, topic)),
-        Thing::Listed(kind) => Some(deployments::steps(credential, kind, topic)),
-        Thing::List | Thing::Deployments => Some(of_list(notice, credential, topic)),
-        Thing::Credential(_) | Thing::License | Thing::Certificate(_) => None,
+    let mut steps = match Thing::of(credential) {
+        Thing::Listed(ItemKind::ApiKey) => of_key(notice, credential, topic),
+        Thing::Listed(kind) => deployments::steps(credential, kind, topic),
+        Thing::List | Thing::Deployments => return Some(of_list(notice, credential, topic)),
+        Thing::Credential(_) | Thing::License | Thing::Certificate(_) => return None,
+    };
+    if let Some(note) = credential.renewal_note.as_deref() {
+        steps.push(format!("Note: {}", cut(&plain(note), NOTE_CHARS_MAX)));
     }
+    Some(steps)
 }
 
 /// The steps after a listed key is gone, or has a later expiry.
@@ -39,7 +47,7 @@ fn of_key(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<S
         Some(user) => format!("the owner (ECE user {})", plain(user)),
         None => "the owner".to_owned(),
     };
-    let mut steps = match topic.alert {
+    match topic.alert {
         AlertName::ApiKeyCreated => vec![
             format!("Ask {owner} whether the key is meant to be there."),
             "If somebody is to be told of its expiry by name, add it to the credentials of the configuration."
@@ -70,11 +78,7 @@ fn of_key(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<S
             "If nobody needs the key any more, let it expire, or delete it; its alert ends when ECE lists it no more."
                 .to_owned(),
         ],
-    };
-    if let Some(note) = credential.renewal_note.as_deref() {
-        steps.push(format!("Note: {}", cut(&plain(note), NOTE_CHARS_MAX)));
     }
-    steps
 }
 
 fn of_list(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<String> {
@@ -85,14 +89,14 @@ fn of_list(notice: &Notice, credential: &NoticeCredential, topic: Topic) -> Vec<
              owner a role that may, such as ece_deployment_manager, or remove `deployments` from the platform in the \
              configuration."
                 .to_owned(),
-            "Until then it is asked only twice a day, and after a restart or a reload.".to_owned(),
+            ASKED_RARELY.to_owned(),
         ],
         AlertName::CredentialForbidden => vec![
             "The owner of the credential that asks may not read the list: all keys are shown to the role \
              ece_platform_admin, one's own to everybody. Give the owner that role, or set `inventory.scope: own`, or remove \
              `inventory` from the platform in the configuration."
                 .to_owned(),
-            "Until then it is asked only twice a day, and after a restart or a reload.".to_owned(),
+            ASKED_RARELY.to_owned(),
         ],
         _ => vec![
             format!(
