@@ -215,84 +215,161 @@ pub fn reconcile(
     listing: &Listing,
     now: DateTime<Utc>,
 ) -> Reconciled {
-    let mut out = Reconciled::default();
     let absent = Absent::of(inventory, known, listing, now);
+    let mut it = Reconciler { inventory, known, absent, now, out: Reconciled::default() };
     // The list is in the order of the ids, as the known keys are.
     let mut before = known.keys.iter().peekable();
     for item in &listing.items {
         while let Some((_, found)) = before.next_if(|(id, _)| **id < item.id) {
-            missing(inventory, known, &absent, found, &mut out, now);
+            it.missing(found);
         }
         let found = before.next_if(|(id, _)| **id == item.id).map(|(_, found)| found);
-        listed(inventory, known, item, found, &mut out, now);
+        it.listed(item, found);
     }
     for (_, found) in before {
-        missing(inventory, known, &absent, found, &mut out, now);
+        it.missing(found);
     }
+    let mut out = it.out;
     // To ask all deployments anew is too much for one of them, in which something changes always somewhere.
     out.again = out.again.filter(|_| inventory.scope.deployments().is_none());
     out
 }
 
-/// A key that the list holds.
-fn listed(
-    inventory: &Inventory,
-    known: Known<'_>,
-    item: &Item,
-    before: Option<&Arc<Found>>,
-    out: &mut Reconciled,
+/// Compares one list with what is known, key by key.
+struct Reconciler<'a> {
+    inventory: &'a Inventory,
+    known: Known<'a>,
+    absent: Absent<'a>,
     now: DateTime<Utc>,
-) {
-    let held_by = known.held.get(&item.id).cloned();
-    let lifespan = lifespan(inventory, item, now);
-    if let Some(found) = before
-        && found.item == *item
-        && found.held_by == held_by
-        && found.lifespan == lifespan
-        && found.missed == 0
-        && found.state.candidate.is_none()
-    {
+    out: Reconciled,
+}
+
+impl Reconciler<'_> {
+    /// A key that the list holds.
+    fn listed(&mut self, item: &Item, before: Option<&Arc<Found>>) {
+        let held_by = self.known.held.get(&item.id).cloned();
+        let lifespan = lifespan(self.inventory, item, self.now);
+        if let Some(found) = before
+            && found.item == *item
+            && found.held_by == held_by
+            && found.lifespan == lifespan
+            && found.missed == 0
+            && found.state.candidate.is_none()
+        {
+            self.as_before(found);
+            return;
+        }
+        let (state, events) = live(self.inventory, item, held_by.is_some(), before, self.now);
+        if state.candidate.is_some() && before.is_none_or(|it| it.state.candidate.is_none()) {
+            self.out.again = Some(CONFIRM_AFTER);
+        }
+        let found = Arc::new(Found { item: item.clone(), held_by, state, missed: 0, lifespan });
+        self.put(&found, events);
+        if before.is_none() && self.is_created(&found) {
+            self.note(FindingKind::Created, &found);
+        }
+        let was_allowed = before.is_none_or(|it| it.lifespan == Lifespan::Allowed);
+        if was_allowed && lifespan == Lifespan::TooLong {
+            self.note(FindingKind::LongLived, &found);
+        }
+    }
+
+    /// A key about which the list says nothing new. The policy may be new, or the clock was set.
+    fn as_before(&mut self, found: &Arc<Found>) {
         if found.is_held() {
             return;
         }
-        // Nothing is new about it, but the policy may be, or the clock was set.
-        let (next, events) = found.pass(inventory, now);
+        let (next, events) = found.pass(self.inventory, self.now);
         if next != **found {
-            let next = Arc::new(next);
-            out.events.extend(events.into_iter().map(|it| (Arc::clone(&next), it)));
-            out.changes.push(Change::Put(next));
+            self.put(&Arc::new(next), events);
         }
-        return;
     }
-    let (state, events) = live(inventory, item, held_by.is_some(), before, now);
-    if state.candidate.is_some() && before.is_none_or(|it| it.state.candidate.is_none()) {
-        out.again = Some(CONFIRM_AFTER);
-    }
-    let found = Arc::new(Found { item: item.clone(), held_by, state, missed: 0, lifespan });
-    out.changes.push(Change::Put(Arc::clone(&found)));
-    out.events.extend(events.into_iter().map(|it| (Arc::clone(&found), it)));
-    if before.is_none() && is_created(known, &found, now) {
-        note(inventory, FindingKind::Created, &found, out, now);
-    }
-    let was_allowed = before.is_none_or(|it| it.lifespan == Lifespan::Allowed);
-    if was_allowed && lifespan == Lifespan::TooLong {
-        note(inventory, FindingKind::LongLived, &found, out, now);
-    }
-}
 
-/// Whether a key that was not known was made since the list was read before. What was not seen then may be old: of a list
-/// that was cut or is the first since the start, or inside a deployment that could not be read, the date decides.
-fn is_created(known: Known<'_>, found: &Found, now: DateTime<Utc>) -> bool {
-    let Some(listed_at) = known.listed_at.filter(|_| !found.is_held() && !found.had_expired(now))
-    else {
-        return false;
-    };
-    let was_seen = known.before.is_some_and(|before| {
-        let was_unread = || before.unread.iter().any(|it| &*it.group == found.item.group());
-        !before.is_truncated() && !was_unread()
-    });
-    let since = listed_at - CREATED_MARGIN;
-    was_seen || found.item.created.is_some_and(|created| since <= created)
+    fn put(&mut self, found: &Arc<Found>, events: Vec<Event>) {
+        self.out.changes.push(Change::Put(Arc::clone(found)));
+        self.out.events.extend(events.into_iter().map(|it| (Arc::clone(found), it)));
+    }
+
+    /// Whether a key that was not known was made since the list was read before. What was not seen then may be old: of a
+    /// list that was cut or is the first since the start, or inside a deployment that could not be read, the date decides.
+    fn is_created(&self, found: &Found) -> bool {
+        let is_told = !found.is_held() && !found.had_expired(self.now);
+        let Some(listed_at) = self.known.listed_at.filter(|_| is_told) else { return false };
+        let was_seen = self.known.before.is_some_and(|before| {
+            let was_unread = || before.unread.iter().any(|it| &*it.group == found.item.group());
+            !before.is_truncated() && !was_unread()
+        });
+        let since = listed_at - CREATED_MARGIN;
+        was_seen || found.item.created.is_some_and(|created| since <= created)
+    }
+
+    /// A key that is known and that the list lacks.
+    fn missing(&mut self, found: &Arc<Found>) {
+        let Absent { edge, unread, owner, missed_min } = &self.absent;
+        if unread.contains(found.item.group()) {
+            // Nothing is known of it: it is taken to be there still.
+            return;
+        }
+        let is_behind = edge.is_some_and(|edge| edge <= found.item.rank(self.now));
+        let is_of_another = owner.is_some_and(|it| it != found.item.user.as_ref());
+        if is_behind || is_of_another {
+            // It is behind those that are held, or of a user whose keys are listed no longer: it may be there still, but
+            // nobody watches it.
+            self.gone(found);
+            return;
+        }
+        let missed = found.missed + 1;
+        if missed < *missed_min {
+            // Most of a list at once is more likely a list that is cut short: the schedule is soon enough to see.
+            self.out.again = (*missed_min == MISSED_MIN).then_some(CONFIRM_AFTER);
+            let found = Arc::new(Found { missed, ..Found::clone(found) });
+            self.put(&found, Vec::new());
+            return;
+        }
+        self.gone(found);
+        // What is filtered out from now on was not deleted.
+        let is_wanted = is_wanted(self.inventory, &found.item);
+        let is_told = !found.had_expired(self.now) && is_wanted && !found.is_held();
+        if is_told && self.known.listed_at.is_some() {
+            self.note(FindingKind::Deleted, found);
+        }
+    }
+
+    /// A key that is watched no longer.
+    fn gone(&mut self, found: &Arc<Found>) {
+        self.out.changes.push(Change::Gone(Arc::clone(found)));
+        if let Some(firing) = &found.state.lifetime {
+            let ended = Event::of(firing, Reason::Removed, found.state.generation, self.now);
+            self.out.events.push((Arc::clone(found), ended));
+        }
+    }
+
+    /// Notes a finding, and tells it if that is wanted. Certificates and licenses come and go by themselves.
+    fn note(&mut self, kind: FindingKind, found: &Arc<Found>) {
+        if !found.item.kind.is_key() {
+            return;
+        }
+        let at = self.now;
+        self.out.findings.push(Finding { kind, at, item: found.item.clone() });
+        let Some(severity) = kind.severity(self.inventory) else { return };
+        // That it never expires is told already: one message for one thing.
+        let never = kind == FindingKind::LongLived && found.item.reading == Some(Reading::Never);
+        if never && self.inventory.policy.never_expires.is_some() {
+            return;
+        }
+        let event = Event {
+            name: kind.alert(),
+            reason: Reason::New,
+            severity,
+            step: None,
+            at,
+            starts_at: at,
+            repeat: 0,
+            generation: found.state.generation,
+            previous_expiry: None,
+        };
+        self.out.events.push((Arc::clone(found), event));
+    }
 }
 
 /// The next state of a listed key, and what it calls for.
@@ -327,88 +404,11 @@ fn live(
     (decision.next, events)
 }
 
-/// A key that is known and that the list lacks.
-fn missing(
-    inventory: &Inventory,
-    known: Known<'_>,
-    absent: &Absent<'_>,
-    found: &Arc<Found>,
-    out: &mut Reconciled,
-    now: DateTime<Utc>,
-) {
-    if absent.unread.contains(found.item.group()) {
-        // Nothing is known of it: it is taken to be there still.
-        return;
-    }
-    let is_behind = absent.edge.is_some_and(|edge| edge <= found.item.rank(now));
-    let is_of_another = absent.owner.is_some_and(|it| it != found.item.user.as_ref());
-    if is_behind || is_of_another {
-        // It is behind those that are held, or of a user whose keys are listed no longer: it may be there still, but
-        // nobody watches it.
-        gone(found, out, now);
-        return;
-    }
-    let missed = found.missed + 1;
-    if missed < absent.missed_min {
-        // Most of a list at once is more likely a list that is cut short: the schedule is soon enough to see.
-        out.again = (absent.missed_min == MISSED_MIN).then_some(CONFIRM_AFTER);
-        out.changes.push(Change::Put(Arc::new(Found { missed, ..Found::clone(found) })));
-        return;
-    }
-    gone(found, out, now);
-    // What is filtered out from now on was not deleted.
-    let is_wanted = is_wanted(inventory, &found.item);
-    if !found.had_expired(now) && is_wanted && !found.is_held() && known.listed_at.is_some() {
-        note(inventory, FindingKind::Deleted, found, out, now);
-    }
-}
-
-/// A key that is watched no longer.
-fn gone(found: &Arc<Found>, out: &mut Reconciled, now: DateTime<Utc>) {
-    out.changes.push(Change::Gone(Arc::clone(found)));
-    if let Some(firing) = &found.state.lifetime {
-        let ended = Event::of(firing, Reason::Removed, found.state.generation, now);
-        out.events.push((Arc::clone(found), ended));
-    }
-}
-
 fn is_wanted(inventory: &Inventory, item: &Item) -> bool {
     let is_of_interest = inventory.scope.deployments().is_none_or(|wanted| {
         wanted.kinds.contains(&item.kind) && wanted.matches(&item.place, item.deployment())
     });
     is_of_interest && item.is_wanted(inventory)
-}
-
-/// Notes a finding, and tells it if that is wanted. Certificates and licenses come and go by themselves.
-fn note(
-    inventory: &Inventory,
-    kind: FindingKind,
-    found: &Arc<Found>,
-    out: &mut Reconciled,
-    now: DateTime<Utc>,
-) {
-    if !found.item.kind.is_key() {
-        return;
-    }
-    out.findings.push(Finding { kind, at: now, item: found.item.clone() });
-    let Some(severity) = kind.severity(inventory) else { return };
-    // That it never expires is told already: one message for one thing.
-    let never = kind == FindingKind::LongLived && found.item.reading == Some(Reading::Never);
-    if never && inventory.policy.never_expires.is_some() {
-        return;
-    }
-    let event = Event {
-        name: kind.alert(),
-        reason: Reason::New,
-        severity,
-        step: None,
-        at: now,
-        starts_at: now,
-        repeat: 0,
-        generation: found.state.generation,
-        previous_expiry: None,
-    };
-    out.events.push((Arc::clone(found), event));
 }
 
 /// Whether a key lives longer than is allowed. One that has expired no longer does.
