@@ -28,7 +28,7 @@ use crate::status::{CredentialStatus, Snapshot};
 use crate::time;
 
 /// The look of our pages.
-pub(super) const STYLE: &str = include_str!("page.css");
+const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// Rows shown unless all are asked for: what a phone renders at once, and more than anybody reads.
@@ -40,15 +40,21 @@ const ROWS_ALL_MAX: usize = 20_000;
 /// Bytes of a filter that count; nobody types more.
 const FILTER_BYTES_MAX: usize = 200;
 
-static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
+/// The templates of our pages, which share a frame.
+pub(super) static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut templates = Environment::new();
-    // The name's ending turns on the escaping of HTML.
-    templates
-        .add_template("page.html", include_str!("page.html"))
-        .expect("the template is part of the program and every test of the page parses it");
-    templates
-        .add_template("keys.html", include_str!("keys.html"))
-        .expect("the template is part of the program and every test of the page parses it");
+    templates.add_global("style", minijinja::Value::from_safe_string(STYLE.to_owned()));
+    // The names' ending turns on the escaping of HTML.
+    for (name, text) in [
+        ("base.html", include_str!("base.html")),
+        ("page.html", include_str!("page.html")),
+        ("keys.html", include_str!("keys.html")),
+        ("runbook.html", include_str!("runbook.html")),
+    ] {
+        templates
+            .add_template(name, text)
+            .expect("the template is part of the program and every test of a page parses it");
+    }
     templates
 });
 
@@ -102,7 +108,6 @@ pub(super) fn headers() -> [(HeaderName, &'static str); 3] {
 /// What the template sees.
 #[derive(Serialize)]
 struct Page<'a> {
-    style: minijinja::Value,
     script: minijinja::Value,
     now: String,
     version: &'a str,
@@ -143,7 +148,6 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
     let (rows, matching) = rows(&snapshot, filter, if all { ROWS_ALL_MAX } else { ROWS_MAX }, now);
     let overdue = web.telemetry.overdue(now - OVERDUE_AFTER);
     let page = Page {
-        style: minijinja::Value::from_safe_string(STYLE.to_owned()),
         script: minijinja::Value::from_safe_string(SCRIPT.to_owned()),
         now: words::instant(now),
         version: web.version.version,

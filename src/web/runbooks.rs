@@ -3,12 +3,11 @@
 //! They are the files of `docs/runbooks` and part of the program, so the link in an alert works wherever its exporter
 //! does. They link to each other as files (`NAME.md`), and both spellings are served. Nothing here depends on state.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use minijinja::Environment;
 use pulldown_cmark::{Options, Parser, html};
 use serde::Serialize;
 
@@ -50,19 +49,9 @@ const RUNBOOKS: [(&str, &str); 23] = runbooks! {
 /// The list of them all.
 const INDEX: &str = include_str!("../../docs/runbooks/README.md");
 
-static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut templates = Environment::new();
-    // The name's ending turns on the escaping of HTML.
-    templates
-        .add_template("runbook.html", include_str!("runbook.html"))
-        .expect("the template is part of the program and every test of a runbook parses it");
-    templates
-});
-
 /// What the template sees.
 #[derive(Serialize)]
 struct Page<'a> {
-    style: minijinja::Value,
     title: &'a str,
     version: &'a str,
     /// Our own Markdown as HTML.
@@ -95,12 +84,11 @@ fn show(web: &Web, title: &str, markdown: &str) -> Response {
     let mut body = String::with_capacity(2 * markdown.len());
     html::push_html(&mut body, Parser::new_ext(markdown, Options::ENABLE_TABLES));
     let page = Page {
-        style: minijinja::Value::from_safe_string(page::STYLE.to_owned()),
         title,
         version: web.version.version,
         body: minijinja::Value::from_safe_string(body),
     };
-    let rendered = TEMPLATES
+    let rendered = page::TEMPLATES
         .get_template("runbook.html")
         .and_then(|it| it.render(minijinja::value::Serde(page)));
     match rendered {

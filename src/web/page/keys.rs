@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::row::{Moment, State, left};
-use super::{STYLE, TEMPLATES, filter_of, headers, words};
+use super::{TEMPLATES, filter_of, headers, words};
 use crate::alert::{FindingKind, Found, Lifespan};
 use crate::config::ItemKind;
 use crate::status::{ListStatus, Snapshot};
@@ -102,7 +102,6 @@ impl Listed<'_> {
 /// What the template sees.
 #[derive(Serialize)]
 struct Page<'a> {
-    style: minijinja::Value,
     now: String,
     version: &'a str,
     filter: &'a str,
@@ -232,7 +231,6 @@ fn html(web: &Web, query: &KeysQuery, now: DateTime<Utc>) -> Result<String, mini
     let rows: Vec<_> = shown.map(|it| PageRow::new(it, now)).collect();
     let end = offset + rows.len();
     let page = Page {
-        style: minijinja::Value::from_safe_string(STYLE.to_owned()),
         now: words::instant(now),
         version: web.version.version,
         filter,
