@@ -4,6 +4,7 @@
 //! writes the alert's state. The outbox composes owed notices into a `Parcel` (rendered bytes and a stable id), commits
 //! it, and only then sends it.
 
+mod label;
 mod notice;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use self::label::{fingerprint, hash, labels};
 pub use self::notice::{Subject, ended, notice, owed, targets};
 use crate::alert::Status;
 use crate::time;

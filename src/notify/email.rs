@@ -15,10 +15,10 @@ use lettre::message::{Body, Mailbox, MessageBuilder, MultiPart, SinglePart};
 
 use super::Origin;
 use super::letter::Letter;
-use super::text::{Topic, hash, plain};
+use super::text::{Topic, plain};
 use crate::alert::Status;
 use crate::config::{EmailConfig, Severity};
-use crate::delivery::Notice;
+use crate::delivery::{Notice, hash};
 
 /// The mail about `notices` to `recipient`, worst first.
 ///

@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use serde::Serialize;
 
 use crate::alert::{AlertName, Reason, Status};
-use crate::delivery::{Notice, NoticeCredential};
+use crate::delivery::{Notice, NoticeCredential, fingerprint, labels};
 use crate::notify::text::{self, Topic};
 use crate::notify::{Origin, advice};
 
@@ -210,10 +210,10 @@ fn kind(topic: Topic, about_credential: bool) -> &'static str {
 }
 
 fn alert<'n>(notice: &'n Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -> Alert<'n> {
-    let labels = text::labels(notice);
+    let labels = labels(notice);
     Alert {
         name: &notice.alert,
-        fingerprint: text::fingerprint(&labels),
+        fingerprint: fingerprint(&labels),
         starts_at: rfc3339(notice.starts_at),
         ends_at: (topic.reason.status() == Status::Resolved).then(|| rfc3339(notice.at)),
         summary: text::summary(notice, topic, now),
