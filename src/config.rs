@@ -396,9 +396,25 @@ pub struct Receiver {
     pub webhooks: Vec<WebhookConfig>,
 }
 
+impl Receiver {
+    /// The mail channel of this name. Rows of an older store know a channel by its position.
+    pub fn email(&self, name: &str) -> Option<&EmailConfig> {
+        let named = self.emails.iter().find(|it| &*it.name == name);
+        named.or_else(|| self.emails.get(name.parse::<usize>().ok()?))
+    }
+
+    /// The webhook of this name. Rows of an older store know a channel by its position.
+    pub fn webhook(&self, name: &str) -> Option<&WebhookConfig> {
+        let named = self.webhooks.iter().find(|it| &*it.name == name);
+        named.or_else(|| self.webhooks.get(name.parse::<usize>().ok()?))
+    }
+}
+
 /// A mail channel.
 #[derive(Debug, Clone)]
 pub struct EmailConfig {
+    /// Its name among those of its receiver: the server, `smtp.example.org:587`.
+    pub name: Arc<str>,
     /// The recipients; one envelope each.
     pub to: Vec<String>,
     /// The sender, `Name <address>` or an address.
@@ -444,6 +460,8 @@ pub struct SmtpAuth {
 /// A webhook channel: the generic payload, version 1.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
+    /// Its name among those of its receiver: that of the file or variable of the URL.
+    pub name: Arc<str>,
     /// Where the URL is read; its path and query may be a secret, so it is one.
     pub url: SecretSource,
     /// Plain HTTP is allowed (it always is to this machine itself).

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use self::label::{fingerprint, hash, labels};
-pub use self::notice::{Subject, ended, notice, owed, targets};
+pub use self::notice::{Subject, ended, fallback, notice, owed, targets};
 use crate::alert::Status;
 use crate::time;
 
@@ -68,8 +68,8 @@ pub struct Target {
     pub receiver: Arc<str>,
     /// The kind of channel.
     pub integration: Integration,
-    /// Which of the receiver's channels of that kind, from 0 in the order of the file.
-    pub index: u32,
+    /// Which of the receiver's channels of that kind: its name, which stays the same when the file is reordered.
+    pub channel: Arc<str>,
     /// The mail address; empty for a webhook.
     pub recipient: String,
 }
@@ -77,12 +77,41 @@ pub struct Target {
 impl fmt::Display for Target {
     /// For logs: the recipient's local part is masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}[{}]", self.receiver, self.integration.label(), self.index)?;
+        write!(f, "{}/{}[{}]", self.receiver, self.integration.label(), self.channel)?;
         match self.recipient.split_once('@') {
             Some((local, domain)) => {
                 write!(f, " {}…@{domain}", local.chars().next().unwrap_or('?'))
             }
             None => Ok(()),
+        }
+    }
+}
+
+/// One channel of one receiver, by their names: what is served alone, so that one that hangs holds up no other.
+pub type Lane = (Arc<str>, Integration, Arc<str>);
+
+impl Target {
+    /// Its channel.
+    pub fn lane(&self) -> Lane {
+        (self.receiver.clone(), self.integration, self.channel.clone())
+    }
+}
+
+/// Why something that is owed is not told now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hush {
+    /// Somebody asked for it.
+    Silenced,
+    /// The route tells nobody at this time.
+    Muted,
+}
+
+impl Hush {
+    /// The word of the store and of metrics: `silenced`, `muted`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Silenced => "silenced",
+            Self::Muted => "muted",
         }
     }
 }
@@ -125,6 +154,18 @@ pub struct Notice {
     pub probe: NoticeProbe,
     /// This machine's clock minus the platform's, in seconds; for `ECEPlatformClockSkew`.
     pub clock_skew_seconds: Option<i64>,
+    /// Who should have been told and could not be; whoever reads this is told instead.
+    pub undelivered: Option<Undelivered>,
+}
+
+/// A message that could not be delivered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Undelivered {
+    /// Where it should have gone, as a `Target` displays.
+    pub target: String,
+    /// Why it did not arrive.
+    pub why: String,
 }
 
 /// The credential of a notice.
@@ -182,7 +223,7 @@ pub struct NoticeProbe {
     pub error: Option<String>,
 }
 
-/// An obligation, before it is composed into a message.
+/// An obligation to tell a fact, before it is composed into messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Owed {
     /// Unique with the target: subject, alert, reason and instant. The ledger refuses a second one.
@@ -190,14 +231,35 @@ pub struct Owed {
     /// The alert's thread, the subject with its slot: a later notice to the same target takes the place of one that
     /// waits.
     pub thread: String,
-    /// Whether it opens or ends; an end is owed only to those who were told.
+    /// Whether it opens or ends.
     pub status: Status,
-    /// Where it goes.
-    pub target: Target,
     /// What it says.
     pub notice: Notice,
-    /// Not composed before (grouping).
-    pub not_before: DateTime<Utc>,
+    /// Who is told. Empty for an end: it is owed to those who were told of what it ends, whatever the configuration
+    /// says by then, and the ledger knows them.
+    pub to: Vec<Addressed>,
+}
+
+/// A target, and how what it is told waits for company or for the end of a quiet time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Addressed {
+    /// Where it goes.
+    pub target: Target,
+    /// With what it may share a message.
+    pub grouping: Grouping,
+    /// The names of the windows in which the route tells nobody.
+    pub mutes: Vec<Arc<str>>,
+}
+
+/// With what a notice shares a message, and how long it waits for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grouping {
+    /// Notices of one key to one target share a message.
+    pub key: String,
+    /// How long the first of them waits for others.
+    pub wait: Duration,
+    /// How soon after a message of the group the next may follow.
+    pub interval: Duration,
 }
 
 /// A composed message: what is sent, and sent again, byte for byte.
@@ -213,6 +275,8 @@ pub struct Parcel {
     pub attempts: u32,
     /// When it was composed.
     pub created_at: DateTime<Utc>,
+    /// The key of the group that shares it; empty if it stands alone.
+    pub group: String,
 }
 
 /// What the server answered to a delivered message, e.g. `250 2.0.0 Ok: queued as 4F2` or `HTTP 204`; at most 256

@@ -409,7 +409,6 @@ impl Monitor {
                     &self.platforms[at],
                     &decision,
                     &probed.unwrap_or_default(),
-                    now,
                 );
                 draft.platforms.insert(at, decision.next);
             }
@@ -446,10 +445,10 @@ impl Monitor {
         for event in &events {
             draft.told.push((slot.credential.id.to_string(), event.clone()));
             let subject = Subject::Credential(&platform.platform, &slot.credential, &next);
-            draft.owed.extend(delivery::owed(&self.config, subject, event, now));
+            draft.owed.push(delivery::owed(&self.config, subject, event));
         }
         if let Some(decision) = platform_decision {
-            draft.owe_platform(&self.config, platform, &decision, &next, now);
+            draft.owe_platform(&self.config, platform, &decision, &next);
             draft.platforms.insert(slot.platform, decision.next);
         }
         draft.credentials.insert(at, next);

@@ -63,15 +63,14 @@ pub enum Channel<'a> {
 /// The channel of `target` in `config`; `None` if the configuration has it no more, or no longer has the recipient.
 pub fn channel<'a>(config: &'a Config, target: &Target) -> Option<Channel<'a>> {
     let receiver = config.receivers.get(&target.receiver)?;
-    let index = usize::try_from(target.index).ok()?;
     match target.integration {
         Integration::Email => {
-            let email = receiver.emails.get(index)?;
+            let email = receiver.email(&target.channel)?;
             let wanted = bare_address(&target.recipient);
             let known = email.to.iter().any(|it| bare_address(it).eq_ignore_ascii_case(wanted));
             known.then_some(Channel::Email(email))
         }
-        Integration::Webhook => receiver.webhooks.get(index).map(Channel::Webhook),
+        Integration::Webhook => receiver.webhook(&target.channel).map(Channel::Webhook),
     }
 }
 
@@ -113,8 +112,9 @@ pub fn new_id(now: DateTime<Utc>) -> String {
 /// Sends parcels; built anew for each configuration. Shared by all workers.
 pub struct Sender {
     config: Arc<Config>,
-    mailers: HashMap<(Arc<str>, usize), Mailer>,
-    hooks: HashMap<(Arc<str>, usize), Hook>,
+    /// By the names of receiver and channel.
+    mailers: HashMap<(Arc<str>, Arc<str>), Mailer>,
+    hooks: HashMap<(Arc<str>, Arc<str>), Hook>,
 }
 
 impl Sender {
@@ -128,12 +128,12 @@ impl Sender {
             for (at, email) in receiver.emails.iter().enumerate() {
                 let mailer = Mailer::new(email)
                     .with_context(|| format!("receiver {name}, email_configs[{at}]"))?;
-                mailers.insert((Arc::clone(name), at), mailer);
+                mailers.insert((Arc::clone(name), Arc::clone(&email.name)), mailer);
             }
             for (at, webhook) in receiver.webhooks.iter().enumerate() {
                 let hook = Hook::new(webhook)
                     .with_context(|| format!("receiver {name}, webhook_configs[{at}]"))?;
-                hooks.insert((Arc::clone(name), at), hook);
+                hooks.insert((Arc::clone(name), Arc::clone(&webhook.name)), hook);
             }
         }
         Ok(Self { config, mailers, hooks })
@@ -151,22 +151,20 @@ impl Sender {
                 256,
             ),
         };
-        if channel(&self.config, target).is_none() {
-            return Err(gone());
-        }
-        let key =
-            (Arc::clone(&target.receiver), usize::try_from(target.index).unwrap_or(usize::MAX));
-        let (timeout, server) = match target.integration {
-            Integration::Email => {
-                let mailer = self.mailers.get(&key).ok_or_else(gone)?;
+        let receiver = Arc::clone(&target.receiver);
+        let (timeout, server) = match channel(&self.config, target).ok_or_else(gone)? {
+            Channel::Email(email) => {
+                let mailer = self.mailers.get(&(receiver, Arc::clone(&email.name)));
+                let mailer = mailer.ok_or_else(gone)?;
                 let sending = mailer.send(&target.recipient, &parcel.body);
                 match tokio::time::timeout(mailer.timeout(), sending).await {
                     Ok(outcome) => return outcome,
                     Err(_) => (mailer.timeout(), mailer.server()),
                 }
             }
-            Integration::Webhook => {
-                let hook = self.hooks.get(&key).ok_or_else(gone)?;
+            Channel::Webhook(webhook) => {
+                let hook = self.hooks.get(&(receiver, Arc::clone(&webhook.name)));
+                let hook = hook.ok_or_else(gone)?;
                 let sending = hook.send(&parcel.id, &parcel.body);
                 match tokio::time::timeout(hook.timeout(), sending).await {
                     Ok(outcome) => return outcome,

@@ -4,6 +4,9 @@
 //! ids, and sends them, one at a time per channel: a channel that hangs holds up no other. A second copy of a message is
 //! possible only if the process dies between the receiver's acceptance and our commit, and it carries the same id.
 
+mod compose;
+mod worker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,19 +16,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use self::compose::Composed;
+use self::worker::Worker;
 use crate::config::Config;
-use crate::delivery::{Accepted, Integration, Parcel, Retry, SendError, Target, retry};
-use crate::failpoint;
+use crate::delivery::{Integration, Lane, Parcel};
 use crate::metrics::Telemetry;
-use crate::notify::{self, Origin, Sender};
-use crate::store::{Outcome, Store};
+use crate::notify::{Origin, Sender};
+use crate::store::Store;
 use crate::time;
-
-/// How many waiting notices are composed in one transaction.
-const COMPOSE_MAX: usize = 2_000;
-
-/// How many notices one mail carries; beyond it a second mail follows.
-const NOTICES_PER_MAIL_MAX: usize = 200;
 
 /// How many messages a channel's worker takes at a time.
 const CLAIM_MAX: usize = 32;
@@ -36,17 +34,11 @@ const CLAIM_LEASE: Duration = Duration::from_secs(60 * 60);
 /// How long the end of the program waits for messages on their way.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
-/// So many recipients put off by one server are the server's trouble, not theirs.
-const RECIPIENTS_PUT_OFF_MAX: usize = 3;
-
 /// After an error of the store the outbox looks again after this long.
 const STORE_PAUSE: TimeDelta = TimeDelta::seconds(5);
 
 /// A busy channel's due messages are looked at no more often than this.
 const WAKE_MIN: TimeDelta = TimeDelta::milliseconds(250);
-
-/// One channel of one receiver: what a worker serves alone.
-type Lane = (Arc<str>, Integration, u32);
 
 /// Loop 2.
 pub struct Outbox {
@@ -158,12 +150,12 @@ impl Outbox {
             .context("cannot take due messages")?;
         let mut by_channel: BTreeMap<Lane, Vec<Parcel>> = BTreeMap::new();
         for parcel in claimed {
-            let Target { receiver, integration, index, .. } = &parcel.target;
-            by_channel.entry((receiver.clone(), *integration, *index)).or_default().push(parcel);
+            by_channel.entry(parcel.target.lane()).or_default().push(parcel);
         }
         for (channel, parcels) in by_channel {
             self.busy.insert(channel.clone());
             let worker = Worker {
+                config: self.config.clone(),
                 store: self.store.clone(),
                 telemetry: self.telemetry.clone(),
                 sender: self.sender.clone(),
@@ -178,154 +170,5 @@ impl Outbox {
         self.telemetry.set_pending(backlog.pending);
         self.telemetry.set_dead(backlog.dead);
         Ok(backlog.next.unwrap_or(DateTime::<Utc>::MAX_UTC).max(now + WAKE_MIN))
-    }
-
-    /// Composes one transaction's worth of waiting notices.
-    async fn compose(&self, now: DateTime<Utc>) -> anyhow::Result<Composed> {
-        let waiting =
-            self.store.waiting(now, COMPOSE_MAX).await.context("cannot read what is owed")?;
-        let count = waiting.len();
-        let mut by_target: BTreeMap<Target, Vec<_>> = BTreeMap::new();
-        for it in waiting {
-            by_target.entry(it.target).or_default().push((it.row, it.notice));
-        }
-        let mut parcels = Vec::new();
-        for (target, notices) in by_target {
-            let each = match target.integration {
-                Integration::Email => NOTICES_PER_MAIL_MAX,
-                Integration::Webhook => 1,
-            };
-            for part in notices.chunks(each) {
-                let (rows, notices): (Vec<i64>, Vec<_>) = part.iter().cloned().unzip();
-                let id = notify::new_id(now);
-                let body = match notify::channel(&self.config, &target) {
-                    Some(channel) => notify::compose(
-                        channel,
-                        &target.recipient,
-                        &id,
-                        &notices,
-                        &self.origin,
-                        now,
-                    )
-                    .with_context(|| format!("cannot compose a message for {target}")),
-                    // Sending it says that the channel is gone.
-                    None => Ok(Vec::new()),
-                };
-                let body = body.unwrap_or_else(|error| {
-                    tracing::error!("{error:#}");
-                    Vec::new()
-                });
-                self.telemetry.notification_composed(&target);
-                parcels.push((
-                    Parcel { id, target: target.clone(), body, attempts: 0, created_at: now },
-                    rows,
-                ));
-            }
-        }
-        if parcels.is_empty() {
-            return Ok(Composed::All);
-        }
-        self.store.composed(parcels).await.context("cannot write composed messages")?;
-        Ok(if count < COMPOSE_MAX { Composed::All } else { Composed::PerhapsMore })
-    }
-}
-
-/// Whether everything due has been composed.
-#[derive(Debug, PartialEq, Eq)]
-enum Composed {
-    All,
-    PerhapsMore,
-}
-
-/// Sends the messages of one channel, in order.
-struct Worker {
-    store: Store,
-    telemetry: Arc<Telemetry>,
-    sender: Arc<Sender>,
-    clock: fn() -> DateTime<Utc>,
-}
-
-/// Whether a recipient takes more.
-enum Taken {
-    Yes,
-    NotBefore(DateTime<Utc>),
-}
-
-impl Worker {
-    /// A recipient that is put off holds up its own messages, so that they arrive in order, but not those of others;
-    /// when several recipients are, it is the server, and the rest is not tried.
-    async fn deliver(&self, parcels: Vec<Parcel>) {
-        let mut put_off: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
-        for parcel in parcels {
-            let recipient = parcel.target.recipient.clone();
-            let server =
-                put_off.values().next().filter(|_| RECIPIENTS_PUT_OFF_MAX <= put_off.len());
-            match put_off.get(&recipient).or(server).copied() {
-                Some(at) => self.finish(&parcel, Outcome::Untried(at), Duration::ZERO).await,
-                None => match self.attempt(&parcel).await {
-                    Taken::Yes => {}
-                    Taken::NotBefore(at) => drop(put_off.insert(recipient, at)),
-                },
-            }
-        }
-    }
-
-    async fn attempt(&self, parcel: &Parcel) -> Taken {
-        let (target, id, attempt) = (&parcel.target, &parcel.id, parcel.attempts);
-        let started = (self.clock)();
-        self.telemetry.request_made(target);
-        let sent = self.sender.send(parcel).await;
-        let now = (self.clock)();
-        let took = (now - started).to_std().unwrap_or_default();
-        let (outcome, taken) = match sent {
-            Ok(Accepted(answer)) => {
-                failpoint::hit("send-accepted");
-                tracing::info!(message.id = id, attempt, "delivered {id} to {target}: {answer}");
-                self.telemetry.notification_delivered(target, now, took);
-                (Outcome::Delivered(answer), Taken::Yes)
-            }
-            Err(SendError::GiveUp { why }) => (self.give_up(parcel, &why), Taken::Yes),
-            Err(SendError::Retry { why, after }) => {
-                self.telemetry.request_failed(target);
-                match retry(attempt, after, parcel.created_at, fastrand::f64(), now) {
-                    Retry::At(at) => {
-                        tracing::warn!(
-                            message.id = id,
-                            attempt,
-                            "cannot deliver {id} to {target}, trying again at {}: {why}",
-                            at.format("%F %T UTC")
-                        );
-                        (Outcome::Postponed(why, at), Taken::NotBefore(at))
-                    }
-                    Retry::GiveUp => (self.give_up(parcel, &why), Taken::Yes),
-                }
-            }
-        };
-        self.finish(parcel, outcome, took).await;
-        taken
-    }
-
-    fn give_up(&self, parcel: &Parcel, why: &str) -> Outcome {
-        let (id, target, attempt) = (&parcel.id, &parcel.target, parcel.attempts);
-        tracing::error!(
-            message.id = id,
-            attempt,
-            "gave up {id} to {target} after {attempt} attempts: {why}"
-        );
-        self.telemetry.request_failed(target);
-        self.telemetry.notification_given_up(target);
-        Outcome::Dead(why.to_owned())
-    }
-
-    async fn finish(&self, parcel: &Parcel, outcome: Outcome, took: Duration) {
-        let now = (self.clock)();
-        let written =
-            self.store.finish(parcel.id.clone(), parcel.attempts, outcome, took, now).await;
-        if let Err(error) = written {
-            tracing::error!(
-                "cannot write what became of {}, it is sent again under its id: {error:#}",
-                parcel.id
-            );
-        }
     }
 }

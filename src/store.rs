@@ -7,6 +7,7 @@
 mod found;
 mod ledger;
 mod open;
+mod parcels;
 mod row;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,9 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::found::RememberedList;
 pub use self::open::{Health, Opened};
-use crate::alert::{Change, Finding, PlatformState, State};
+use crate::alert::{Change, Finding, PlatformState, State, Status};
 use crate::config::CredentialId;
-use crate::delivery::{Integration, Notice, Owed, Parcel, Target};
+use crate::delivery::{Addressed, Hush, Lane, Notice, Owed, Parcel, Undelivered};
 use crate::failpoint;
 use crate::metrics::ChannelKey;
 
@@ -73,10 +74,41 @@ pub struct Batch {
 pub struct Waiting {
     /// Its row in the ledger.
     pub row: i64,
-    /// Where it goes.
-    pub target: Target,
+    /// Where it goes, with what it shares a message, and what may hold it back.
+    pub to: Addressed,
+    /// Whether it opens or ends.
+    pub status: Status,
     /// What it says.
     pub notice: Notice,
+}
+
+/// A notice that is held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its row in the ledger.
+    pub row: i64,
+    /// Why.
+    pub why: Hush,
+    /// When it is looked at again.
+    pub until: DateTime<Utc>,
+}
+
+/// Who is told instead when a message does not arrive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fallback {
+    /// Those who are told.
+    pub to: Vec<Addressed>,
+    /// Of what.
+    pub undelivered: Undelivered,
+}
+
+/// Whether a message is tried again by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resent {
+    /// It is.
+    Yes,
+    /// There is none of this id that was given up.
+    NotDead,
 }
 
 /// Where a batch was written.
@@ -220,7 +252,7 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub async fn recover(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        self.write(move |connection| ledger::recover(connection, now)).await
+        self.write(move |connection| parcels::recover(connection, now)).await
     }
 
     /// Forgets every subject that `keep` does not name (`platform/credential` or `platform`), and owes the end of its
@@ -253,7 +285,31 @@ impl Store {
     /// # Errors
     /// The file cannot be written; nothing is composed.
     pub async fn composed(&self, parcels: Vec<(Parcel, Vec<i64>)>) -> anyhow::Result<()> {
-        self.write(move |connection| ledger::composed(connection, &parcels)).await
+        self.write(move |connection| parcels::composed(connection, &parcels)).await
+    }
+
+    /// Puts notices off to the end of a quiet time.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn hold(&self, held: Vec<Held>) -> anyhow::Result<()> {
+        self.write(move |connection| ledger::hold(connection, &held)).await
+    }
+
+    /// Makes due everything that is held back, so that it is decided anew whether it still is.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn release(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        self.write(move |connection| ledger::release(connection, now)).await
+    }
+
+    /// Lets a message that was given up be tried again at once, and for as long as a new one.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn resend(&self, id: String, now: DateTime<Utc>) -> anyhow::Result<Resent> {
+        self.write(move |connection| parcels::resend(connection, &id, now)).await
     }
 
     /// The clock was set back to `now`: what waits for a later time than it can is due at once.
@@ -261,7 +317,7 @@ impl Store {
     /// # Errors
     /// The file cannot be written.
     pub async fn clock_set_back(&self, now: DateTime<Utc>) -> anyhow::Result<()> {
-        self.call(move |connection| ledger::clock_set_back(connection, now))
+        self.call(move |connection| parcels::clock_set_back(connection, now))
             .await
             .context("cannot make due what waits")
     }
@@ -273,15 +329,15 @@ impl Store {
     /// The file cannot be written; nothing is taken.
     pub async fn claim(
         &self,
-        busy: Vec<(Arc<str>, Integration, u32)>,
+        busy: Vec<Lane>,
         each: usize,
         lease: Duration,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Vec<Parcel>> {
-        self.write(move |connection| ledger::claim(connection, &busy, each, lease, now)).await
+        self.write(move |connection| parcels::claim(connection, &busy, each, lease, now)).await
     }
 
-    /// Writes what became of an attempt.
+    /// Writes what became of an attempt, and owes what did not arrive to the fallback, in one transaction.
     ///
     /// # Errors
     /// The file cannot be written; the message is sent again under the same id.
@@ -291,10 +347,13 @@ impl Store {
         attempt: u32,
         outcome: Outcome,
         took: Duration,
+        fallback: Option<Fallback>,
         now: DateTime<Utc>,
     ) -> anyhow::Result<()> {
-        self.write(move |connection| ledger::finish(connection, &id, attempt, &outcome, took, now))
-            .await
+        self.write(move |connection| {
+            parcels::finish(connection, &id, attempt, &outcome, took, fallback.as_ref(), now)
+        })
+        .await
     }
 
     /// What waits, what is dead, and when something is next due.
@@ -302,7 +361,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub async fn backlog(&self) -> anyhow::Result<Backlog> {
-        self.call(ledger::backlog).await
+        self.call(parcels::backlog).await
     }
 }
 

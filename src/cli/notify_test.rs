@@ -51,7 +51,14 @@ pub(super) fn run(source: &Source, receiver: &str) -> anyhow::Result<ExitCode> {
                 &app::origin(&config),
                 now,
             )?;
-            let parcel = Parcel { id, target: target.clone(), body, attempts: 1, created_at: now };
+            let parcel = Parcel {
+                id,
+                target: target.clone(),
+                body,
+                attempts: 1,
+                created_at: now,
+                group: String::new(),
+            };
             match sender.send(&parcel).await {
                 Ok(Accepted(answer)) => writeln!(answers, "ok      {target}: {answer}")?,
                 Err(SendError::Retry { why, .. } | SendError::GiveUp { why }) => {

@@ -31,9 +31,11 @@ pub(super) fn receivers(
     for fields in reader.many(root, "receivers").unwrap_or_default() {
         let name = name(reader, &fields, "receiver", &mut names);
         let emails = reader.many(&fields, "email_configs").unwrap_or_default();
-        let emails: Vec<_> = emails.iter().filter_map(|it| email(reader, it)).collect();
+        let mut emails: Vec<_> = emails.iter().filter_map(|it| email(reader, it)).collect();
+        set_apart(emails.iter_mut().map(|it| &mut it.name));
         let webhooks = reader.many(&fields, "webhook_configs").unwrap_or_default();
-        let webhooks: Vec<_> = webhooks.iter().filter_map(|it| webhook(reader, it)).collect();
+        let mut webhooks: Vec<_> = webhooks.iter().filter_map(|it| webhook(reader, it)).collect();
+        set_apart(webhooks.iter_mut().map(|it| &mut it.name));
         if !fields.has("email_configs") && !fields.has("webhook_configs") {
             let message = "has no channel, so it reaches nobody".to_owned();
             reader.problems.add(
@@ -48,6 +50,18 @@ pub(super) fn receivers(
         }
     }
     receivers
+}
+
+/// Numbers names that occur again, so that each is there once.
+fn set_apart<'a>(names: impl Iterator<Item = &'a mut Arc<str>>) {
+    let mut seen: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+    for name in names {
+        let count = seen.entry(Arc::clone(name)).or_default();
+        *count += 1;
+        if 1 < *count {
+            *name = format!("{name}#{count}").into();
+        }
+    }
 }
 
 fn email(reader: &mut Reader, fields: &Fields<'_>) -> Option<EmailConfig> {
@@ -74,6 +88,7 @@ fn email(reader: &mut Reader, fields: &Fields<'_>) -> Option<EmailConfig> {
     let timeout = reader.duration(fields, "timeout");
     let (host, port) = server?;
     Some(EmailConfig {
+        name: format!("{host}:{port}").into(),
         to,
         from: from?,
         reply_to,
@@ -183,8 +198,10 @@ fn webhook(reader: &mut Reader, fields: &Fields<'_>) -> Option<WebhookConfig> {
     let timeout = reader.duration(fields, "timeout");
     let http = reader.one(fields, "http_config");
     let http = http.map(|it| http_config(reader, &it)).unwrap_or_default();
+    let url = url?;
     Some(WebhookConfig {
-        url: url?,
+        name: url.name().into(),
+        url,
         allow_http,
         signing_secrets,
         tls: http.tls,

@@ -116,6 +116,17 @@ impl SecretSource {
         }
     }
 
+    /// What tells it apart from others in a few words: the name of the file, or of the variable.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Env(name) => name.clone(),
+            Self::File(path) | Self::Csv(path) | Self::Ecctl(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                name.to_string_lossy().into_owned()
+            }
+        }
+    }
+
     /// The file, if it is one.
     pub fn path(&self) -> Option<&Path> {
         match self {

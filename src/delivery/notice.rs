@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Integration, Notice, NoticeCredential, NoticeProbe, Owed, Target};
+use super::{
+    Addressed, Grouping, Integration, Notice, NoticeCredential, NoticeProbe, Owed, Target,
+};
 use crate::alert::{AlertName, Event, Found, PlatformState, Reason, State, Status};
 use crate::config::{Config, Credential, CredentialKind, Platform, SecretSource};
 use crate::observation::listing::Item;
@@ -48,24 +50,24 @@ pub fn targets<'a>(
 ) -> Vec<Target> {
     let mut targets = Vec::new();
     for receiver in receivers.into_iter().filter_map(|name| config.receivers.get(name)) {
-        let mut add = |integration, index: usize, recipient: &str| {
+        let mut add = |integration, channel: &std::sync::Arc<str>, recipient: &str| {
             targets.push(Target {
                 receiver: receiver.name.clone(),
                 integration,
-                index: u32::try_from(index).unwrap_or(u32::MAX),
+                channel: channel.clone(),
                 recipient: recipient.to_owned(),
             });
         };
-        for (index, email) in receiver.emails.iter().enumerate() {
-            email.to.iter().for_each(|recipient| add(Integration::Email, index, recipient));
+        for email in &receiver.emails {
+            email.to.iter().for_each(|recipient| add(Integration::Email, &email.name, recipient));
         }
-        (0..receiver.webhooks.len()).for_each(|index| add(Integration::Webhook, index, ""));
+        receiver.webhooks.iter().for_each(|it| add(Integration::Webhook, &it.name, ""));
     }
     targets
 }
 
-/// What an event calls for: one obligation per channel and recipient of its receivers.
-pub fn owed(config: &Config, subject: Subject<'_>, event: &Event, now: DateTime<Utc>) -> Vec<Owed> {
+/// What an event calls for, to every channel and recipient of its receivers.
+pub fn owed(config: &Config, subject: Subject<'_>, event: &Event) -> Owed {
     let notice = notice(subject, event);
     let thread = format!("{} {}", subject.key(), slot(event.name));
     // The instant makes it unique: a batch that is written again carries the same one, a later episode another.
@@ -76,20 +78,31 @@ pub fn owed(config: &Config, subject: Subject<'_>, event: &Event, now: DateTime<
         event.reason.label(),
         time::to_ms(event.at)
     );
-    let wait = |target: &Target| match target.integration {
-        Integration::Email => config.group_wait,
-        Integration::Webhook => std::time::Duration::ZERO,
+    let status = event.reason.status();
+    let to = match status {
+        Status::Firing => addressed(config, subject),
+        Status::Resolved => Vec::new(),
+    };
+    Owed { key, thread, status, notice, to }
+}
+
+fn addressed(config: &Config, subject: Subject<'_>) -> Vec<Addressed> {
+    let grouping = |target: &Target| match target.integration {
+        Integration::Email => Grouping { wait: config.group_wait, ..Grouping::default() },
+        Integration::Webhook => Grouping::default(),
     };
     targets(config, subject.receivers())
         .into_iter()
-        .map(|target| Owed {
-            key: key.clone(),
-            thread: thread.clone(),
-            status: event.reason.status(),
-            not_before: time::add(now, wait(&target)),
-            notice: notice.clone(),
-            target,
-        })
+        .map(|target| Addressed { grouping: grouping(&target), target, mutes: Vec::new() })
+        .collect()
+}
+
+/// Who is told what cannot be delivered to `target`: the receiver of everything else, unless it is the same.
+pub fn fallback(config: &Config, target: &Target) -> Vec<Addressed> {
+    let instead = config.default_receiver.iter().filter(|it| **it != target.receiver);
+    targets(config, instead)
+        .into_iter()
+        .map(|target| Addressed { target, grouping: Grouping::default(), mutes: Vec::new() })
         .collect()
 }
 
@@ -158,6 +171,7 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
             Subject::Platform(_, state, _) => state.clock_skew.map(|it| it.num_seconds()),
             Subject::Credential(..) | Subject::Found(..) => None,
         },
+        undelivered: None,
     }
 }
 

@@ -130,7 +130,7 @@ impl Monitor {
             before: list.listing.as_deref(),
         };
         let decision = alert::reconcile(&list.inventory, known, listing, now);
-        self.owe_found(draft, at, &decision.events, now);
+        self.owe_found(draft, at, &decision.events);
         for finding in &decision.findings {
             let (id, kind) = (&self.slots[at].credential.id, finding.kind.label());
             let (key, user) = (&finding.item.id, &finding.item.user);
@@ -178,26 +178,20 @@ impl Monitor {
                 changes.push(Change::Put(next));
             }
             if !changes.is_empty() {
-                self.owe_found(draft, at, &events, now);
+                self.owe_found(draft, at, &events);
                 draft.lists.entry(at).or_default().changes.extend(changes);
             }
         }
     }
 
-    fn owe_found(
-        &self,
-        draft: &mut Draft,
-        at: usize,
-        events: &[(Arc<Found>, Event)],
-        now: DateTime<Utc>,
-    ) {
+    fn owe_found(&self, draft: &mut Draft, at: usize, events: &[(Arc<Found>, Event)]) {
         let slot = &self.slots[at];
         let platform = &self.platforms[slot.platform].platform;
         let state: State = draft.credentials.get(&at).unwrap_or(&slot.state).clone();
         for (found, event) in events {
             let subject = Subject::Found(platform, &slot.credential, &state, found);
             draft.told.push((subject.key(), event.clone()));
-            draft.owed.extend(delivery::owed(&self.config, subject, event, now));
+            draft.owed.push(delivery::owed(&self.config, subject, event));
         }
     }
 

@@ -49,13 +49,12 @@ impl Draft {
         slot: &PlatformSlot,
         decision: &alert::PlatformDecision,
         probed: &State,
-        now: DateTime<Utc>,
     ) {
         for event in &decision.events {
             let platform = &slot.platform;
             self.told.push((platform.name.to_string(), event.clone()));
             let subject = Subject::Platform(platform, &decision.next, probed);
-            self.owed.extend(delivery::owed(config, subject, event, now));
+            self.owed.push(delivery::owed(config, subject, event));
         }
     }
 }

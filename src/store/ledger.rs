@@ -1,4 +1,4 @@
-//! The SQL of the ledger: owed, composed, claimed, finished.
+//! The SQL of what is owed, to whom, and when it is told. Messages are in `parcels`.
 //!
 //! Parameters are written `?1`, by position: SQLite numbers `$1` by its first appearance, whatever its digits say.
 
@@ -7,60 +7,99 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 
-use super::{Backlog, Outcome, Waiting, found};
+use super::parcels::{AT_REST, dissolve};
+use super::{Held, Waiting, found};
 use crate::alert::Status;
-use crate::delivery::{Integration, Notice, Owed, Parcel, Target, ended};
-use crate::failpoint;
-use crate::time::{add, from_ms, to_ms};
+use crate::delivery::{Addressed, Grouping, Integration, Notice, Owed, Target, Undelivered, ended};
+use crate::time::to_ms;
 
-/// Writes one obligation, unless it is already written or nobody was told what it ends. What waits in the same thread
-/// for the same target is superseded: only the newest state is told.
+/// Writes what is owed, unless it is already written. A fact is owed to those it is addressed to, an end to those who
+/// were told of what it ends, whatever the configuration says by now. What waits in the same thread for the same target is
+/// superseded: only the newest state is told.
 pub(super) fn owe(
     transaction: &Transaction<'_>,
     owed: &Owed,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    let was_told =
-        last_told(transaction, owed)?.is_some_and(|status| status == Status::Firing.label());
-    let inserted = match (owed.status, was_told) {
-        (Status::Resolved, false) => 0,
-        (Status::Resolved, true) | (Status::Firing, _) => insert(transaction, owed, now)?,
-    };
-    if inserted == 1 || owed.status == Status::Resolved {
-        supersede(transaction, owed)?;
+    match owed.status {
+        Status::Firing => {
+            for to in &owed.to {
+                if insert(transaction, owed, to, now)? == Inserted::Yes {
+                    supersede(transaction, owed, Some(&to.target))?;
+                }
+            }
+        }
+        Status::Resolved => {
+            for to in told(transaction, &owed.thread)? {
+                insert(transaction, owed, &to, now)?;
+            }
+            supersede(transaction, owed, None)?;
+        }
     }
     Ok(())
 }
 
-/// The status of the last notice in the thread that the target was told. A firing one that was tried may have been
-/// told; an end that was tried and never delivered was not.
-fn last_told(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<Option<String>> {
-    let target = &owed.target;
-    let status = transaction
-        .prepare_cached(
-            "SELECT owed.status FROM owed JOIN parcel ON parcel.id = owed.parcel_id
-             WHERE owed.thread = ?1 AND owed.receiver = ?2 AND owed.integration = ?3 AND owed.channel = ?4
-                 AND owed.recipient = ?5 AND parcel.state <> 'dead'
-                 AND (parcel.state = 'delivered' OR owed.status = 'firing' AND parcel.attempts > 0)
-             ORDER BY owed.id DESC LIMIT 1",
-        )?
-        .query_row(
-            params![owed.thread, &*target.receiver, target.integration.label(), target.index, target.recipient],
-            |row| row.get(0),
-        )
-        .optional()?;
-    Ok(status)
+/// Those who were last told that the thread's alert fires. A message that was tried may have been read; an end that was
+/// tried and never delivered was not.
+fn told(transaction: &Transaction<'_>, thread: &str) -> anyhow::Result<Vec<Addressed>> {
+    // SQLite takes the other columns from the row with the greatest id.
+    let mut statement = transaction.prepare_cached(
+        "SELECT owed.receiver, owed.integration, owed.channel, owed.recipient, owed.grp, wait_ms, interval_ms, mutes,
+             MAX(owed.id), status
+         FROM owed JOIN parcel ON parcel.id = owed.parcel_id
+         WHERE owed.thread = ?1 AND parcel.state <> 'dead'
+             AND (parcel.state = 'delivered' OR owed.status = 'firing' AND parcel.attempts > 0)
+         GROUP BY owed.receiver, owed.integration, owed.channel, owed.recipient
+         HAVING status = 'firing' ORDER BY 9",
+    )?;
+    let rows = statement.query_map([thread], addressed)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn insert(transaction: &Transaction<'_>, owed: &Owed, now: DateTime<Utc>) -> anyhow::Result<usize> {
-    let target = &owed.target;
+/// Reads whom a row is for from its first eight columns.
+fn addressed(row: &Row<'_>) -> rusqlite::Result<Addressed> {
+    Ok(Addressed {
+        target: target(row)?,
+        grouping: Grouping {
+            key: row.get(4)?,
+            wait: duration(row.get(5)?),
+            interval: duration(row.get(6)?),
+        },
+        mutes: mutes(&row.get::<_, String>(7)?),
+    })
+}
+
+/// Whether a row is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inserted {
+    Yes,
+    /// The same fact is owed to the same target already.
+    Before,
+}
+
+fn insert(
+    transaction: &Transaction<'_>,
+    owed: &Owed,
+    to: &Addressed,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Inserted> {
+    let Addressed { target, grouping, mutes } = to;
+    let (wait, interval) = (millis(grouping.wait), millis(grouping.interval));
+    let soonest = to_ms(now).saturating_add(wait);
+    let not_before = match last_message(transaction, target, grouping)? {
+        // After the clock was set back the last one may be in the future.
+        Some(last) => {
+            soonest.max(last.saturating_add(interval)).min(soonest.saturating_add(interval))
+        }
+        None => soonest,
+    };
     let inserted = transaction
         .prepare_cached(
-            "INSERT INTO owed (key, thread, status, receiver, integration, channel, recipient, notice, created_ms,
-                 not_before_ms, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'waiting')
+            "INSERT INTO owed (key, thread, status, receiver, integration, channel, recipient, grp, wait_ms, interval_ms,
+                 mutes, notice, created_ms, not_before_ms, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 'waiting')
              ON CONFLICT (key, receiver, integration, channel, recipient) DO NOTHING",
         )?
         .execute(params![
@@ -69,72 +108,128 @@ fn insert(transaction: &Transaction<'_>, owed: &Owed, now: DateTime<Utc>) -> any
             owed.status.label(),
             &*target.receiver,
             target.integration.label(),
-            target.index,
+            &*target.channel,
             target.recipient,
+            grouping.key,
+            wait,
+            interval,
+            serde_json::to_string(&mutes.iter().map(|it| &**it).collect::<Vec<&str>>())?,
             serde_json::to_string(&owed.notice)?,
             to_ms(now),
-            to_ms(owed.not_before),
+            not_before,
         ])?;
-    Ok(inserted)
+    Ok(if inserted == 0 { Inserted::Before } else { Inserted::Yes })
 }
 
-/// A message that no worker is sending just now: never tried, or its last attempt is written.
-const AT_REST: &str = "parcel.state = 'pending' AND (parcel.attempts = 0 OR EXISTS (
-    SELECT 1 FROM attempt WHERE attempt.parcel_id = parcel.id AND number = parcel.attempts))";
+/// When the last message of the group was composed.
+fn last_message(
+    transaction: &Transaction<'_>,
+    target: &Target,
+    grouping: &Grouping,
+) -> anyhow::Result<Option<i64>> {
+    if grouping.key.is_empty() {
+        return Ok(None);
+    }
+    Ok(transaction
+        .prepare_cached(
+            "SELECT MAX(created_ms) FROM parcel WHERE grp = ?1 AND grp <> '' AND receiver = ?2 AND integration = ?3
+                 AND channel = ?4 AND recipient = ?5",
+        )?
+        .query_row(
+            params![
+                grouping.key,
+                &*target.receiver,
+                target.integration.label(),
+                &*target.channel,
+                target.recipient
+            ],
+            |row| row.get(0),
+        )?)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn duration(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+/// The names in a list that this module wrote; one that cannot be read holds nothing back.
+fn mutes(text: &str) -> Vec<Arc<str>> {
+    let names: Vec<String> = serde_json::from_str(text).unwrap_or_default();
+    names.into_iter().map(Arc::from).collect()
+}
+
+/// Copies what an undeliverable message tells, to those who are told instead; those who were told the same already are
+/// not told again.
+pub(super) fn forward(
+    transaction: &Transaction<'_>,
+    parcel: &str,
+    to: &[Addressed],
+    undelivered: &Undelivered,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    if to.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<(i64, String, String, String)> = transaction
+        .prepare_cached(
+            "SELECT id, key, thread, notice FROM owed WHERE parcel_id = ?1 AND state = 'composed' AND status = 'firing'",
+        )?
+        .query_map([parcel], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<Result<_, _>>()?;
+    for (row, key, thread, text) in rows {
+        let Some(notice) = readable(row, &text) else { continue };
+        // What came from elsewhere itself goes no further.
+        if notice.undelivered.is_some() {
+            continue;
+        }
+        let notice = Notice { undelivered: Some(undelivered.clone()), ..notice };
+        let owed = Owed { key, thread, status: Status::Firing, notice, to: to.to_vec() };
+        owe(transaction, &owed, now)?;
+    }
+    Ok(())
+}
 
 /// Takes back what the thread still owes the target but for the newest fact. A message that carries it and is at rest
 /// is dissolved; one that is on its way is left, and looked at again when its attempt ends.
-fn supersede(transaction: &Transaction<'_>, owed: &Owed) -> anyhow::Result<()> {
-    let target = &owed.target;
-    let integration = target.integration.label();
-    let place = params![
-        owed.thread,
-        &*target.receiver,
-        integration,
-        target.index,
-        target.recipient,
-        owed.key
-    ];
-    let here = "thread = ?1 AND receiver = ?2 AND integration = ?3 AND channel = ?4 AND recipient = ?5 AND key <> ?6";
+fn supersede(
+    transaction: &Transaction<'_>,
+    owed: &Owed,
+    target: Option<&Target>,
+) -> anyhow::Result<()> {
+    let mut values: Vec<&dyn rusqlite::ToSql> = vec![&owed.thread, &owed.key];
+    let (receiver, integration, channel);
+    let here = match target {
+        Some(target) => {
+            (receiver, channel) = (&*target.receiver, &*target.channel);
+            integration = target.integration.label();
+            values.extend([
+                &receiver as &dyn rusqlite::ToSql,
+                &integration,
+                &channel,
+                &target.recipient,
+            ]);
+            "thread = ?1 AND key <> ?2 AND receiver = ?3 AND integration = ?4 AND channel = ?5 AND recipient = ?6"
+        }
+        None => "thread = ?1 AND key <> ?2",
+    };
     let parcels: Vec<String> = transaction
         .prepare_cached(&format!(
-            "SELECT parcel_id FROM owed WHERE {here} AND state = 'composed'
+            "SELECT DISTINCT parcel_id FROM owed WHERE {here} AND state = 'composed'
                  AND EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND {AT_REST})"
         ))?
-        .query_map(place, |row| row.get(0))?
+        .query_map(values.as_slice(), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     transaction
         .prepare_cached(&format!(
             "UPDATE owed SET state = 'superseded' WHERE {here} AND (state = 'waiting' OR state = 'composed'
                  AND EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND {AT_REST}))"
         ))?
-        .execute(place)?;
+        .execute(values.as_slice())?;
     parcels.iter().try_for_each(|id| dissolve(transaction, id))
 }
-
-/// Gives up a message whose content is no longer true. What else it carries is composed anew, but for facts that are
-/// superseded too.
-fn dissolve(transaction: &Transaction<'_>, parcel: &str) -> anyhow::Result<()> {
-    transaction
-        .prepare_cached("UPDATE parcel SET state = 'superseded' WHERE id = ?1")?
-        .execute([parcel])?;
-    transaction
-        .prepare_cached(&format!(
-            "UPDATE owed SET state = 'superseded' WHERE parcel_id = ?1 AND state = 'composed' AND {NEWER}"
-        ))?
-        .execute([parcel])?;
-    transaction
-        .prepare_cached(
-            "UPDATE owed SET state = 'waiting', parcel_id = NULL WHERE parcel_id = ?1 AND state = 'composed'",
-        )?
-        .execute([parcel])?;
-    Ok(())
-}
-
-/// That a later fact of the same thread is owed to the same target.
-const NEWER: &str = "EXISTS (SELECT 1 FROM owed AS later WHERE later.thread = owed.thread
-    AND later.receiver = owed.receiver AND later.integration = owed.integration AND later.channel = owed.channel
-    AND later.recipient = owed.recipient AND later.id > owed.id)";
 
 pub(super) fn forget_others(
     connection: &mut Connection,
@@ -159,29 +254,26 @@ pub(super) fn forget_others(
     Ok(gone)
 }
 
-/// The ends that a forgotten subject owes: one per thread and target whose last notice says that the alert fires.
+/// The ends that a forgotten subject owes: one per thread whose last notice says that the alert fires.
 pub(super) fn ends(
     transaction: &Transaction<'_>,
     key: &str,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<Owed>> {
     let mut statement = transaction.prepare_cached(
-        "SELECT receiver, integration, channel, recipient, thread, key, notice, id FROM owed AS it
-         WHERE thread >= ?1 || ' ' AND thread < ?1 || '!' AND status = 'firing'
-             AND id = (SELECT MAX(id) FROM owed WHERE thread = it.thread AND receiver = it.receiver
-                 AND integration = it.integration AND channel = it.channel AND recipient = it.recipient)",
+        "SELECT thread, key, notice, MAX(id), status FROM owed WHERE thread >= ?1 || ' ' AND thread < ?1 || '!'
+         GROUP BY thread HAVING status = 'firing'",
     )?;
     let mut rows = statement.query([key])?;
     let mut ends = Vec::new();
     while let Some(row) = rows.next()? {
-        let Some(notice) = readable(row.get(7)?, &row.get::<_, String>(6)?) else { continue };
+        let Some(notice) = readable(row.get(3)?, &row.get::<_, String>(2)?) else { continue };
         ends.push(Owed {
-            target: target(row)?,
-            thread: row.get(4)?,
-            key: format!("{} removed {}", row.get::<_, String>(5)?, to_ms(now)),
+            thread: row.get(0)?,
+            key: format!("{} removed {}", row.get::<_, String>(1)?, to_ms(now)),
             status: Status::Resolved,
             notice: ended(notice, now),
-            not_before: now,
+            to: Vec::new(),
         });
     }
     Ok(ends)
@@ -197,14 +289,14 @@ fn readable(row: i64, text: &str) -> Option<Notice> {
 }
 
 /// Reads a target from the first four columns.
-fn target(row: &Row<'_>) -> rusqlite::Result<Target> {
+pub(super) fn target(row: &Row<'_>) -> rusqlite::Result<Target> {
     let integration: String = row.get(1)?;
     let unknown =
         || rusqlite::Error::InvalidColumnType(1, integration.clone(), rusqlite::types::Type::Text);
     Ok(Target {
         receiver: row.get::<_, String>(0)?.into(),
         integration: Integration::parse(&integration).ok_or_else(unknown)?,
-        index: row.get(2)?,
+        channel: row.get::<_, String>(2)?.into(),
         recipient: row.get(3)?,
     })
 }
@@ -214,250 +306,51 @@ pub(super) fn waiting(
     now: DateTime<Utc>,
     rows_max: usize,
 ) -> anyhow::Result<Vec<Waiting>> {
+    // What is due takes along what waits for it in its group, but nothing that is held back.
     let mut statement = connection.prepare_cached(
-        "SELECT receiver, integration, channel, recipient, id, notice FROM owed
-         WHERE state = 'waiting' AND (receiver, integration, channel, recipient) IN (
-             SELECT receiver, integration, channel, recipient FROM owed
-             WHERE state = 'waiting' AND not_before_ms <= ?1)
+        "SELECT receiver, integration, channel, recipient, grp, wait_ms, interval_ms, mutes, id, status, notice FROM owed
+         WHERE state = 'waiting' AND (held IS NULL OR not_before_ms <= ?1)
+             AND (receiver, integration, channel, recipient, grp) IN (
+                 SELECT receiver, integration, channel, recipient, grp FROM owed
+                 WHERE state = 'waiting' AND not_before_ms <= ?1)
          ORDER BY +id LIMIT ?2",
     )?;
     let mut rows =
         statement.query(params![to_ms(now), i64::try_from(rows_max).unwrap_or(i64::MAX)])?;
     let mut waiting = Vec::new();
     while let Some(row) = rows.next()? {
-        let id = row.get(4)?;
-        if let Some(notice) = readable(id, &row.get::<_, String>(5)?) {
-            waiting.push(Waiting { row: id, target: target(row)?, notice });
+        let id = row.get(8)?;
+        let status = match row.get::<_, String>(9)?.as_str() {
+            "resolved" => Status::Resolved,
+            _ => Status::Firing,
+        };
+        if let Some(notice) = readable(id, &row.get::<_, String>(10)?) {
+            waiting.push(Waiting { row: id, to: addressed(row)?, status, notice });
         }
     }
     Ok(waiting)
 }
 
-pub(super) fn composed(
-    connection: &mut Connection,
-    parcels: &[(Parcel, Vec<i64>)],
-) -> anyhow::Result<()> {
+/// Puts rows off to the end of a quiet time.
+pub(super) fn hold(connection: &mut Connection, held: &[Held]) -> anyhow::Result<()> {
     let transaction = connection.transaction()?;
     {
         let mut put = transaction.prepare_cached(
-            "INSERT INTO parcel (id, receiver, integration, channel, recipient, body, state, created_ms, next_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?7, ?7)",
+            "UPDATE owed SET held = ?2, not_before_ms = ?3 WHERE id = ?1 AND state = 'waiting'",
         )?;
-        // A message of which something was superseded meanwhile is not true any more: the rest is composed anew.
-        let mut bind = transaction.prepare_cached(
-            "UPDATE owed SET state = 'composed', parcel_id = ?1 WHERE id = ?2 AND state = 'waiting'",
-        )?;
-        for (parcel, rows) in parcels {
-            let target = &parcel.target;
-            put.execute(params![
-                parcel.id,
-                &*target.receiver,
-                target.integration.label(),
-                target.index,
-                target.recipient,
-                parcel.body,
-                to_ms(parcel.created_at),
-            ])?;
-            let mut bound = 0;
-            for row in rows {
-                bound += bind.execute(params![parcel.id, row])?;
-            }
-            if bound < rows.len() {
-                let undo =
-                    "UPDATE owed SET state = 'waiting', parcel_id = NULL WHERE parcel_id = ?1";
-                transaction.execute(undo, [&parcel.id])?;
-                transaction.execute("DELETE FROM parcel WHERE id = ?1", [&parcel.id])?;
-            }
+        for it in held {
+            put.execute(params![it.row, it.why.label(), to_ms(it.until)])?;
         }
     }
-    failpoint::hit("compose-before-commit");
     transaction.commit()?;
-    failpoint::hit("compose-after-commit");
     Ok(())
 }
 
-pub(super) fn claim(
-    connection: &mut Connection,
-    busy: &[(Arc<str>, Integration, u32)],
-    each: usize,
-    lease: Duration,
-    now: DateTime<Utc>,
-) -> anyhow::Result<Vec<Parcel>> {
-    let transaction = connection.transaction()?;
-    let channels: Vec<(String, String, u32)> = transaction
-        .prepare_cached(
-            "SELECT DISTINCT receiver, integration, channel FROM parcel WHERE state = 'pending' AND next_ms <= ?1",
-        )?
-        .query_map([to_ms(now)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-        .collect::<Result<_, _>>()?;
-    let is_busy = |(receiver, integration, channel): &(String, String, u32)| {
-        busy.iter().any(|it| &*it.0 == receiver && it.1.label() == integration && it.2 == *channel)
-    };
-    let mut parcels = Vec::new();
-    for (receiver, integration, channel) in channels.into_iter().filter(|it| !is_busy(it)) {
-        let mut statement = transaction.prepare_cached(
-            "UPDATE parcel SET attempts = attempts + 1, next_ms = ?1
-             WHERE id IN (SELECT id FROM parcel WHERE state = 'pending' AND next_ms <= ?2 AND receiver = ?3
-                 AND integration = ?4 AND channel = ?5 ORDER BY created_ms, rowid LIMIT ?6)
-             RETURNING receiver, integration, channel, recipient, id, body, attempts, created_ms, rowid",
-        )?;
-        let limit = i64::try_from(each).unwrap_or(i64::MAX);
-        let values =
-            params![to_ms(add(now, lease)), to_ms(now), receiver, integration, channel, limit];
-        let mut taken: Vec<(i64, Parcel)> = statement
-            .query_map(values, |row| Ok((row.get(8)?, parcel(row)?)))?
-            .collect::<Result<_, _>>()?;
-        // RETURNING promises no order, and a thread's notices keep theirs.
-        taken.sort_by_key(|(rowid, parcel)| (parcel.created_at, *rowid));
-        parcels.extend(taken.into_iter().map(|(_, parcel)| parcel));
-    }
-    if parcels.is_empty() {
-        return Ok(parcels);
-    }
-    failpoint::hit("claim-before-commit");
-    transaction.commit()?;
-    failpoint::hit("claim-after-commit");
-    Ok(parcels)
-}
-
-pub(super) fn recover(connection: &mut Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
-    let transaction = connection.transaction()?;
-    let unfinished = format!("state = 'pending' AND NOT ({AT_REST})");
-    transaction.execute(
-        "UPDATE parcel SET next_ms = ?1 WHERE state = 'pending' AND next_ms > ?1",
+/// Makes due what a quiet time holds back: whether it still does is decided anew.
+pub(super) fn release(connection: &mut Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
+    connection.execute(
+        "UPDATE owed SET held = NULL, not_before_ms = ?1 WHERE state = 'waiting' AND held IS NOT NULL",
         [to_ms(now)],
     )?;
-    // Nobody has it in hand any more: a newer fact may take its place.
-    transaction.execute(
-        &format!(
-            "INSERT INTO attempt (parcel_id, number, at_ms, took_ms, outcome, answer)
-             SELECT id, attempts, ?1, 0, 'failed', 'the program ended before the answer was known'
-             FROM parcel WHERE {unfinished}"
-        ),
-        [to_ms(now)],
-    )?;
-    transaction.commit()?;
     Ok(())
-}
-
-fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
-    Ok(Parcel {
-        target: target(row)?,
-        id: row.get(4)?,
-        body: row.get(5)?,
-        attempts: row.get(6)?,
-        created_at: from_ms(row.get(7)?),
-    })
-}
-
-pub(super) fn finish(
-    connection: &mut Connection,
-    id: &str,
-    attempt: u32,
-    outcome: &Outcome,
-    took: Duration,
-    now: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    let transaction = connection.transaction()?;
-    let at = to_ms(now);
-    let word = match outcome {
-        Outcome::Delivered(answer) => {
-            // Also when it was superseded while it was on its way: it has arrived.
-            let sql = "UPDATE parcel SET state = 'delivered', finished_ms = ?2, answer = ?3 WHERE id = ?1";
-            transaction.execute(sql, params![id, at, answer])?;
-            Some(("delivered", answer))
-        }
-        Outcome::Postponed(answer, until) => {
-            let sql =
-                "UPDATE parcel SET next_ms = ?2, answer = ?3 WHERE id = ?1 AND state = 'pending'";
-            transaction.execute(sql, params![id, to_ms(*until), answer])?;
-            Some(("failed", answer))
-        }
-        Outcome::Dead(answer) => {
-            let sql = "UPDATE parcel SET state = 'dead', finished_ms = ?2, answer = ?3
-                       WHERE id = ?1 AND state = 'pending'";
-            transaction.execute(sql, params![id, at, answer])?;
-            Some(("dead", answer))
-        }
-        Outcome::Untried(until) => {
-            let sql = "UPDATE parcel SET next_ms = ?2, attempts = attempts - 1 WHERE id = ?1 AND state = 'pending'";
-            transaction.execute(sql, params![id, to_ms(*until)])?;
-            None
-        }
-    };
-    if let Some((word, answer)) = word {
-        transaction.execute(
-            "INSERT OR REPLACE INTO attempt (parcel_id, number, at_ms, took_ms, outcome, answer)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![
-                id,
-                attempt,
-                at,
-                i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
-                word,
-                answer
-            ],
-        )?;
-    }
-    if matches!(outcome, Outcome::Postponed(..) | Outcome::Untried(_))
-        && is_stale(&transaction, id)?
-    {
-        dissolve(&transaction, id)?;
-    }
-    failpoint::hit("finish-before-commit");
-    transaction.commit()?;
-    failpoint::hit("finish-after-commit");
-    Ok(())
-}
-
-pub(super) fn clock_set_back(
-    connection: &mut Connection,
-    now: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    // Nothing waits longer than an hour: not a group, not a retry, not what a server asked for.
-    let longest = to_ms(add(now, Duration::from_secs(60 * 60)));
-    let now = to_ms(now);
-    connection.execute(
-        "UPDATE owed SET not_before_ms = ?1 WHERE state = 'waiting' AND not_before_ms > ?2",
-        [now, longest],
-    )?;
-    // What a worker has in hand stays in its hand.
-    connection.execute(
-        &format!("UPDATE parcel SET next_ms = ?1 WHERE next_ms > ?2 AND {AT_REST}"),
-        [now, longest],
-    )?;
-    Ok(())
-}
-
-/// Whether something that the message carries was superseded while it was on its way.
-fn is_stale(transaction: &Transaction<'_>, parcel: &str) -> anyhow::Result<bool> {
-    let sql = format!(
-        "SELECT EXISTS (SELECT 1 FROM owed WHERE parcel_id = ?1 AND {NEWER}
-             AND EXISTS (SELECT 1 FROM parcel WHERE id = ?1 AND state = 'pending'))"
-    );
-    Ok(transaction.prepare_cached(&sql)?.query_row([parcel], |row| row.get(0))?)
-}
-
-pub(super) fn backlog(connection: &mut Connection) -> anyhow::Result<Backlog> {
-    let mut backlog = Backlog::default();
-    let mut statement = connection.prepare_cached(
-        "SELECT receiver, integration, 0, '', COUNT(*), MIN(created_ms), MIN(next_ms) FROM (
-             SELECT receiver, integration, created_ms, next_ms FROM parcel WHERE state = 'pending'
-             UNION ALL SELECT receiver, integration, created_ms, not_before_ms FROM owed WHERE state = 'waiting')
-         GROUP BY receiver, integration",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let target = target(row)?;
-        let next = from_ms(row.get(6)?);
-        backlog.next = Some(backlog.next.map_or(next, |it: DateTime<Utc>| it.min(next)));
-        let waiting =
-            (u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0), Some(from_ms(row.get(5)?)));
-        backlog.pending.insert((target.receiver, target.integration), waiting);
-    }
-    let dead: i64 = connection
-        .prepare_cached("SELECT COUNT(*) FROM parcel WHERE state = 'dead'")?
-        .query_row([], |row| row.get(0))?;
-    backlog.dead = u64::try_from(dead).unwrap_or(0);
-    Ok(backlog)
 }

@@ -15,7 +15,8 @@ use super::Store;
 use crate::time::to_ms;
 
 /// The migrations, in order; the file's `user_version` is how many of them it has.
-const MIGRATIONS: [&str; 2] = [include_str!("001.sql"), include_str!("002.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("001.sql"), include_str!("002.sql"), include_str!("003.sql")];
 
 /// How long SQLite waits for another program that looks into the file (a backup).
 const BUSY_MAX: Duration = Duration::from_secs(5);
@@ -189,6 +190,8 @@ fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
          INSERT INTO attempt SELECT * FROM disk.attempt;
          INSERT INTO found SELECT * FROM disk.found;
          INSERT INTO finding SELECT * FROM disk.finding;
+         INSERT INTO silence SELECT * FROM disk.silence;
+         INSERT INTO memo SELECT * FROM disk.memo;
          DETACH DATABASE disk;",
     )
 }

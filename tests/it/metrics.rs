@@ -243,7 +243,7 @@ fn busy() -> Telemetry {
     let target = Target {
         receiver: "oncall".into(),
         integration: Integration::Webhook,
-        index: 0,
+        channel: "hook".into(),
         recipient: String::new(),
     };
     telemetry.register_targets([

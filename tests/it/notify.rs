@@ -73,6 +73,7 @@ fn notice(alert: AlertName, reason: Reason, severity: Severity) -> Notice {
             error: None,
         },
         clock_skew_seconds: None,
+        undelivered: None,
     }
 }
 
@@ -100,6 +101,7 @@ fn credential(notice: &mut Notice) -> &mut NoticeCredential {
 
 fn email_config(port: u16, encryption: SmtpEncryption) -> EmailConfig {
     EmailConfig {
+        name: "mail".into(),
         to: vec!["ops@example.org".to_owned()],
         from: "ECE expiry <ece-expiry@example.org>".to_owned(),
         reply_to: None,
@@ -115,6 +117,7 @@ fn email_config(port: u16, encryption: SmtpEncryption) -> EmailConfig {
 
 fn webhook_config(url: SecretSource) -> WebhookConfig {
     WebhookConfig {
+        name: "hook".into(),
         url,
         allow_http: false,
         signing_secrets: Vec::new(),
@@ -147,11 +150,12 @@ fn parcel(integration: Integration, recipient: &str, body: &[u8]) -> Parcel {
         target: Target {
             receiver: "r".into(),
             integration,
-            index: 0,
+            channel: "0".into(),
             recipient: recipient.to_owned(),
         },
         body: body.to_vec(),
         attempts: 0,
         created_at: now(),
+        group: String::new(),
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::alert::{State, Status};
 use ece_expiry_exporter::config::CredentialId;
-use ece_expiry_exporter::delivery::{Integration, Notice, NoticeProbe, Owed, Parcel, Target};
+use ece_expiry_exporter::delivery::{
+    Addressed, Grouping, Integration, Notice, NoticeProbe, Owed, Parcel, Target,
+};
 use ece_expiry_exporter::sim::Expires;
 use ece_expiry_exporter::store::{Batch, Health, Opened, Outcome, Recorded, Store};
 use ece_expiry_exporter::time;
@@ -45,20 +47,25 @@ fn owed(key: &str, status: Status) -> Owed {
         next_repeat: None,
         probe: NoticeProbe::default(),
         clock_skew_seconds: None,
+        undelivered: None,
     };
     let target = Target {
         receiver: "ops".into(),
         integration: Integration::Webhook,
-        index: 0,
+        channel: "hook".into(),
         recipient: String::new(),
     };
     Owed {
         key: format!("prod/key {key}"),
         thread: "prod/key lifetime".to_owned(),
         status,
-        target,
         notice,
-        not_before: start(),
+        to: match status {
+            Status::Firing => {
+                vec![Addressed { target, grouping: Grouping::default(), mutes: Vec::new() }]
+            }
+            Status::Resolved => Vec::new(),
+        },
     }
 }
 
@@ -89,7 +96,8 @@ async fn compose(store: &Store, prefix: &str) {
     let parcels = waiting.into_iter().map(|it| {
         let id = format!("{prefix}-{}", it.row);
         let body = id.clone().into_bytes();
-        (Parcel { id, target: it.target, body, attempts: 0, created_at: start() }, vec![it.row])
+        let (target, group) = (it.to.target, it.to.grouping.key);
+        (Parcel { id, target, body, attempts: 0, created_at: start(), group }, vec![it.row])
     });
     store.composed(parcels.collect()).await.unwrap();
 }
@@ -100,7 +108,7 @@ async fn claim(store: &Store, now: DateTime<Utc>) -> Vec<Parcel> {
 
 async fn finish(store: &Store, parcels: &[Parcel], outcome: Outcome) {
     for it in parcels {
-        let done = store.finish(it.id.clone(), it.attempts, outcome.clone(), LEASE, start());
+        let done = store.finish(it.id.clone(), it.attempts, outcome.clone(), LEASE, None, start());
         done.await.unwrap();
     }
 }
