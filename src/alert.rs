@@ -18,7 +18,8 @@ pub use self::inventory::{
     Change, FINDINGS_MAX, Finding, FindingKind, Found, Known, Lifespan, Reconciled, reconcile,
 };
 pub use self::platform::{CLOCK_SKEW_MAX, PlatformDecision, PlatformState};
-use crate::config::{Repeat, Severity};
+use crate::config::{Policy, Severity};
+use crate::observation::Reading;
 
 /// The alerts, named as in the Prometheus rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +78,16 @@ impl AlertName {
             Self::ApiKeyCreated => "ECEApiKeyCreated",
             Self::ApiKeyDeleted => "ECEApiKeyDeleted",
             Self::ApiKeyLongLived => "ECEApiKeyLongLived",
+        }
+    }
+
+    /// The expiry that the alert is about: that of an alert about running out.
+    pub fn end(self, reading: Option<Reading>) -> Option<DateTime<Utc>> {
+        match (self, reading) {
+            (Self::CredentialExpiring | Self::CredentialExpired, Some(Reading::ExpiresAt(at))) => {
+                Some(at)
+            }
+            _ => None,
         }
     }
 
@@ -231,14 +242,20 @@ impl Firing {
         Self { name, severity, step, starts_at, told_at: now, repeats: 0 }
     }
 
-    /// When the next reminder is due; `None` is never.
-    pub fn repeat_at(&self, repeat: &Repeat) -> Option<DateTime<Utc>> {
-        repeat.of(self.severity).map(|interval| crate::time::add(self.told_at, interval))
+    /// When the next reminder is due, with the accepted expiry; `None` is never.
+    pub fn repeat_at(&self, policy: &Policy, reading: Option<Reading>) -> Option<DateTime<Utc>> {
+        policy.reminded_at(self.severity, self.told_at, self.name.end(reading))
     }
 
     /// Repeats the alert if its reminder is due.
-    fn repeated(&mut self, repeat: &Repeat, generation: u32, now: DateTime<Utc>) -> Option<Event> {
-        let due = self.repeat_at(repeat)?;
+    fn repeated(
+        &mut self,
+        policy: &Policy,
+        reading: Option<Reading>,
+        generation: u32,
+        now: DateTime<Utc>,
+    ) -> Option<Event> {
+        let due = self.repeat_at(policy, reading)?;
         if now < due {
             return None;
         }

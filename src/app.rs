@@ -18,7 +18,7 @@ use crate::config::{Config, Source};
 use crate::metrics::Telemetry;
 use crate::monitor::{self, Monitor, ProbeRequest, Shared};
 use crate::notify::{Origin, Sender};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, SilenceRequest};
 use crate::status::Board;
 use crate::store::{Health, Opened, Store};
 use crate::time;
@@ -169,13 +169,15 @@ struct App {
     reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
     /// Lent to the monitor while it runs.
     probes: Option<mpsc::Receiver<ProbeRequest>>,
+    /// Lent to the outbox while it runs.
+    silences: Option<mpsc::Receiver<SilenceRequest>>,
 }
 
 /// The two loops of one configuration.
 struct Loops {
     stop: watch::Sender<bool>,
     monitor: tokio::task::JoinHandle<mpsc::Receiver<ProbeRequest>>,
-    outbox: tokio::task::JoinHandle<()>,
+    outbox: tokio::task::JoinHandle<mpsc::Receiver<SilenceRequest>>,
 }
 
 /// Why the loops are to stop or stay.
@@ -212,6 +214,7 @@ impl App {
         }
         let (reload, reloads) = mpsc::channel(REQUESTS_MAX);
         let (probe, probes) = mpsc::channel(REQUESTS_MAX);
+        let (silence, silences) = mpsc::channel(REQUESTS_MAX);
         let shared = Shared {
             store,
             board: Arc::new(Board::default()),
@@ -225,6 +228,7 @@ impl App {
             config_yaml: Arc::new(RwLock::new(config.to_yaml())),
             reload,
             probe,
+            silence,
             lifecycle: options.lifecycle,
             telemetry_path: options.telemetry_path.clone(),
             version: BuildInfo::current(),
@@ -233,7 +237,15 @@ impl App {
             config_error: Arc::new(RwLock::new(None)),
             store_error: shared.store_error.clone(),
         });
-        Ok(Self { options, config, shared, web, reloads, probes: Some(probes) })
+        Ok(Self {
+            options,
+            config,
+            shared,
+            web,
+            reloads,
+            probes: Some(probes),
+            silences: Some(silences),
+        })
     }
 
     async fn run(&mut self, mut loops: Loops, signals: &mut Signals) -> anyhow::Result<()> {
@@ -277,15 +289,21 @@ impl App {
 
     async fn start(&mut self, config: Arc<Config>) -> anyhow::Result<Loops> {
         let now = time::now();
-        let Shared { store, telemetry, owed, .. } = self.shared.clone();
+        let Shared { telemetry, owed, .. } = self.shared.clone();
         telemetry.set_external_url(config.global.external_url.as_deref());
-        let outbox = Outbox::new(config.clone(), store, telemetry, origin(&config), now).await?;
+        let outbox = Outbox::new(config.clone(), self.shared.clone(), origin(&config), now).await?;
         let mut monitor = Monitor::new(config, self.shared.clone(), now).await?;
         // What time alone has called for meanwhile takes the place of what still waits, before that is sent.
         monitor.tick(now).await;
         let (stop, stopped) = watch::channel(false);
         let mut probes = self.probes.take().context("the monitor that ran before did not end")?;
-        let outbox = tokio::spawn(outbox.run(owed, stopped.clone()));
+        let mut silences =
+            self.silences.take().context("the outbox that ran before did not end")?;
+        let outbox_stopped = stopped.clone();
+        let outbox = tokio::spawn(async move {
+            outbox.run(owed, &mut silences, outbox_stopped).await;
+            silences
+        });
         // Probes run on one thread of their own: cheaper than many, and a large scrape does not delay them.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -303,7 +321,8 @@ impl App {
     async fn stop(&mut self, loops: Loops) -> anyhow::Result<()> {
         let _ = loops.stop.send(true);
         self.probes = Some(loops.monitor.await.context("the monitor died")?);
-        loops.outbox.await.context("the outbox died")
+        self.silences = Some(loops.outbox.await.context("the outbox died")?);
+        Ok(())
     }
 
     /// Reads the file anew; a bad one leaves the old one running.

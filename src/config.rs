@@ -14,9 +14,13 @@ mod reader;
 mod shapes;
 mod check;
 mod flavor;
-mod policies;
+mod policy;
+mod matchers;
+mod routes;
+mod mutes;
 mod kinds;
 mod receivers;
+mod policies;
 mod decode;
 mod print;
 mod source;
@@ -34,7 +38,11 @@ pub use self::flavor::Flavor;
 pub use self::inventory::{
     Deployments, Filter, Inventory, InventoryScope, ItemKind, KeyScope, Pattern,
 };
+pub use self::matchers::{MatchOp, Matcher};
+pub use self::mutes::Mute;
+pub use self::policy::{Policy, Reminder, Repeat, Severity, Stage, Step};
 pub use self::problems::{ConfigErrors, Problem};
+pub use self::routes::{GroupBy, Route, Way};
 pub use self::schema::schema;
 pub use self::secret::{Secret, SecretError, SecretSource};
 pub use self::source::Source;
@@ -55,14 +63,28 @@ pub struct Config {
     pub platforms: Vec<Arc<Platform>>,
     /// Who can be told. Every receiver named anywhere in the configuration is in here.
     pub receivers: BTreeMap<Arc<str>, Arc<Receiver>>,
-    /// The receiver of every credential that names none; `None` when there is no `route`.
-    pub default_receiver: Option<Arc<str>>,
-    /// How long alerts that are due together may wait for each other before a message is composed.
-    pub group_wait: Duration,
+    /// The root of the routing tree, by which everything goes that has no receivers of its own; `None` when there is no
+    /// `route`.
+    pub route: Option<Arc<Route>>,
+    /// The windows in which nothing is sent. Every window that a route names is in here.
+    pub mutes: BTreeMap<Arc<str>, Arc<Mute>>,
+    /// The mail that sums up everything that is watched, if it was ordered.
+    pub digest: Option<Digest>,
     /// The folder of the embedded store.
     pub storage_path: PathBuf,
     /// What is allowed and probably not meant, one sentence each, beginning with the key. Holds no secrets.
     pub warnings: Vec<String>,
+}
+
+/// A mail that sums up everything that is watched.
+#[derive(Debug, Clone)]
+pub struct Digest {
+    /// When it comes: a crontab expression.
+    pub schedule: Schedule,
+    /// Who gets it; it has mail channels.
+    pub receiver: Arc<str>,
+    /// It comes although all is well, and so shows that somebody watches.
+    pub always: bool,
 }
 
 /// Settings of the program as a whole.
@@ -96,7 +118,8 @@ pub struct Platform {
     pub credentials: Vec<Arc<Credential>>,
     /// Failures in a row before the platform counts as unreachable.
     pub policy: Arc<Policy>,
-    /// Who is told about the platform itself (unreachable, clock skew).
+    /// Who is told about the platform itself (unreachable, clock skew) whatever the routes say; empty is by the routes.
+    /// Without routes everybody who is told about one of its credentials.
     pub receivers: Vec<Arc<str>>,
 }
 
@@ -159,7 +182,7 @@ pub struct Credential {
     pub renewal_note: Option<String>,
     /// Free labels, at most 8.
     pub labels: BTreeMap<String, String>,
-    /// Who is told; never empty unless the configuration has no receiver at all.
+    /// Who is told whatever the routes say, its own receivers or those of its platform; empty is by the routes.
     pub receivers: Vec<Arc<str>>,
 }
 
@@ -304,87 +327,6 @@ impl CredentialKind {
     }
 }
 
-/// How bad: `info` is for reports, `warning` for a ticket, `critical` wakes somebody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Act within days.
-    Warning,
-    /// Act now.
-    Critical,
-}
-
-impl Severity {
-    /// All severities, mildest first.
-    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
-
-    /// The label value: `info`, `warning`, `critical`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-
-    /// The severity of a label value.
-    pub fn parse(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.label() == label)
-    }
-}
-
-/// When somebody is told about a credential.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// The steps, longest `before` first; at least one, no two alike, severities never fall towards the expiry.
-    pub steps: Vec<Step>,
-    /// Severity of a key that never expires; `None` is `ignore`.
-    pub never_expires: Option<Severity>,
-    /// Probe failures in a row before "cannot check"; at least 1.
-    pub failures_before_alert: u32,
-    /// How often an alert of each severity is repeated while it lasts.
-    pub repeat: Repeat,
-}
-
-impl Policy {
-    /// The most urgent step that is crossed with `left` to live; none before the first.
-    pub fn crossed(&self, left: chrono::TimeDelta) -> Option<Step> {
-        self.steps.iter().rev().find(|step| left <= crate::time::delta(step.before)).copied()
-    }
-}
-
-/// One threshold of a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// The step is crossed when less than this is left.
-    pub before: Duration,
-    /// The severity from then on.
-    pub severity: Severity,
-}
-
-/// How often an alert is repeated while it lasts; `None` is never.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Repeat {
-    /// For `critical`.
-    pub critical: Option<Duration>,
-    /// For `warning`.
-    pub warning: Option<Duration>,
-    /// For `info`.
-    pub info: Option<Duration>,
-}
-
-impl Repeat {
-    /// The interval for `severity`.
-    pub fn of(&self, severity: Severity) -> Option<Duration> {
-        match severity {
-            Severity::Critical => self.critical,
-            Severity::Warning => self.warning,
-            Severity::Info => self.info,
-        }
-    }
-}
-
 /// A named set of channels.
 #[derive(Debug, Clone)]
 pub struct Receiver {
@@ -394,6 +336,8 @@ pub struct Receiver {
     pub emails: Vec<EmailConfig>,
     /// Its webhook channels, in the order of the file.
     pub webhooks: Vec<WebhookConfig>,
+    /// The receiver that is told what cannot be delivered to this one; another one.
+    pub fallback: Option<Arc<str>>,
 }
 
 impl Receiver {
@@ -541,6 +485,17 @@ impl Config {
     /// out. Secrets are not in it, only where they are read; values of extra headers are `<secret>`.
     pub fn to_yaml(&self) -> String {
         print::print(self)
+    }
+
+    /// Where an alert with these labels goes: the ends of the routing tree in the order of the file, no receiver twice.
+    /// `shortcut` (the `receivers` of a credential or platform) takes the place of the tree if it is not empty; the
+    /// grouping and the mutes of the root hold for it, or the defaults without a `route`. Empty if nobody is told.
+    pub fn ways<'a>(
+        &'a self,
+        labels: &BTreeMap<String, String>,
+        shortcut: &'a [Arc<str>],
+    ) -> Vec<Way<'a>> {
+        routes::ways(self.route.as_deref(), labels, shortcut)
     }
 
     /// Every credential with its platform, in the order of the file.

@@ -4,8 +4,10 @@
 //! writes the alert's state. The outbox composes owed notices into a `Parcel` (rendered bytes and a stable id), commits
 //! it, and only then sends it.
 
+mod digest;
 mod label;
 mod notice;
+mod quiet;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +17,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+pub use self::digest::Digest;
 pub use self::label::{fingerprint, hash, labels};
-pub use self::notice::{Subject, ended, fallback, notice, owed, targets};
+pub use self::notice::{Subject, digest_readers, ended, fallback, notice, owed, targets};
+pub use self::quiet::{Silence, SilenceState, Telling, telling};
 use crate::alert::Status;
 use crate::time;
 
@@ -107,6 +111,9 @@ pub enum Hush {
 }
 
 impl Hush {
+    /// All reasons.
+    pub const ALL: [Self; 2] = [Self::Silenced, Self::Muted];
+
     /// The word of the store and of metrics: `silenced`, `muted`.
     pub fn label(self) -> &'static str {
         match self {
@@ -156,6 +163,8 @@ pub struct Notice {
     pub clock_skew_seconds: Option<i64>,
     /// Who should have been told and could not be; whoever reads this is told instead.
     pub undelivered: Option<Undelivered>,
+    /// For a digest, what it says; the rest of the notice is empty then.
+    pub digest: Option<Box<Digest>>,
 }
 
 /// A message that could not be delivered.

@@ -8,6 +8,7 @@
 //! fails it is forgotten, and the next probe decides again. That a credential was probed once more with the same result
 //! is recorded with the next such transaction, within seconds.
 
+mod digest;
 mod list;
 mod record;
 mod rest;
@@ -31,7 +32,7 @@ use crate::delivery::{self, Subject};
 use crate::metrics::Telemetry;
 use crate::observation::Observation;
 use crate::probe::Prober;
-use crate::status::{Board, CredentialStatus, Snapshot};
+use crate::status::{Board, CredentialStatus};
 use crate::store::Store;
 use crate::time;
 
@@ -86,6 +87,8 @@ pub struct Monitor {
     wakes: BTreeSet<(DateTime<Utc>, usize)>,
     last_tick: Option<DateTime<Utc>>,
     unsaved: Unsaved,
+    /// When the last digest was due, or since when one could have been.
+    digest_from: DateTime<Utc>,
 }
 
 impl Monitor {
@@ -124,6 +127,7 @@ impl Monitor {
             wakes: BTreeSet::new(),
             last_tick: None,
             unsaved: Unsaved::default(),
+            digest_from: remembered.digest_at.unwrap_or(now),
         };
         for (platform, prober) in config.platforms.iter().zip(probers) {
             let state = remembered.platforms.remove(&platform.name).unwrap_or_default();
@@ -152,15 +156,10 @@ impl Monitor {
             }
         }
         let credentials = (0..monitor.slots.len()).map(|at| monitor.plan(at, now)).collect();
-        monitor.shared.board.replace(Snapshot {
-            credentials,
-            platforms: monitor.platforms.iter().map(|it| Arc::new(it.status(now))).collect(),
-            lists: monitor
-                .lists
-                .iter()
-                .map(|(at, list)| Arc::new(monitor.list_status(*at, list)))
-                .collect(),
-        });
+        let platforms = monitor.platforms.iter().map(|it| Arc::new(it.status(now))).collect();
+        let list = |(at, list): (&usize, &List)| Arc::new(monitor.list_status(*at, list));
+        let lists = monitor.lists.iter().map(list).collect();
+        monitor.shared.board.replace(credentials, platforms, lists);
         Ok(monitor)
     }
 
@@ -243,6 +242,7 @@ impl Monitor {
         for platform in &mut self.platforms {
             platform.rest.end();
         }
+        self.digest_from = self.digest_from.min(now);
         self.unsaved.add(0..self.slots.len(), 0..self.platforms.len());
         if let Err(error) = self.shared.store.clock_set_back(now).await {
             self.complain(format!("{error:#}"));
@@ -273,7 +273,8 @@ impl Monitor {
         let list = list.map(|at| at.max(now + WAKE_MIN));
         let waiting = self.platforms.iter().filter(|it| !it.waiting.is_empty());
         let rested = waiting.filter_map(|it| it.rest.until(now)).min();
-        [run, alert, platform, list, save, rested]
+        let digest = self.digest_at().map(|at| at.max(now + WAKE_MIN));
+        [run, alert, platform, list, save, rested, digest]
             .into_iter()
             .flatten()
             .min()
@@ -414,6 +415,7 @@ impl Monitor {
             }
         }
         self.pass_lists(&mut draft, now);
+        self.pass_digest(&mut draft, now);
         let reminded = draft.platforms.keys().copied().collect();
         let lists: Vec<usize> = draft.lists.keys().copied().collect();
         if !draft.is_empty() {

@@ -13,16 +13,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::compose::Composed;
 use self::worker::Worker;
 use crate::config::Config;
-use crate::delivery::{Integration, Lane, Parcel};
+use crate::delivery::{Integration, Lane, Parcel, Silence};
 use crate::metrics::Telemetry;
+use crate::monitor::Shared;
 use crate::notify::{Origin, Sender};
-use crate::store::Store;
+use crate::status::Board;
+use crate::store::{Expired, Store};
 use crate::time;
 
 /// How many messages a channel's worker takes at a time.
@@ -45,9 +47,29 @@ pub struct Outbox {
     config: Arc<Config>,
     store: Store,
     telemetry: Arc<Telemetry>,
+    board: Arc<Board>,
     sender: Arc<Sender>,
     origin: Origin,
+    silences: Vec<Silence>,
     busy: BTreeSet<Lane>,
+}
+
+/// A change of silences that somebody asks for.
+#[derive(Debug)]
+pub struct SilenceRequest {
+    /// What is asked for.
+    pub change: SilenceChange,
+    /// Where it is said what became of it; an error in words for the person who asked.
+    pub reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SilenceChange {
+    /// A new silence, or a new one in the place of that with the same id.
+    Put(Silence),
+    /// The end of the silence of this id.
+    Expire(String),
 }
 
 impl Outbox {
@@ -57,12 +79,16 @@ impl Outbox {
     /// A TLS file of a receiver cannot be used, or the store cannot be written.
     pub async fn new(
         config: Arc<Config>,
-        store: Store,
-        telemetry: Arc<Telemetry>,
+        shared: Shared,
         origin: Origin,
         now: DateTime<Utc>,
     ) -> anyhow::Result<Self> {
+        let Shared { store, telemetry, board, .. } = shared;
         store.recover(now).await.context("cannot take up what was being sent")?;
+        // The windows may be others now.
+        store.release(now).await.context("cannot look again at what is held back")?;
+        let silences = store.silences().await.context("cannot read the silences")?;
+        board.set_silences(silences.clone());
         let sender = Arc::new(Sender::new(config.clone())?);
         let receivers = config.receivers.values();
         telemetry.register_targets(receivers.flat_map(|receiver| {
@@ -72,11 +98,25 @@ impl Outbox {
                 .then(|| (receiver.name.clone(), Integration::Webhook));
             emails.into_iter().chain(webhooks)
         }));
-        Ok(Self { config, store, telemetry, sender, origin, busy: BTreeSet::new() })
+        Ok(Self {
+            config,
+            store,
+            telemetry,
+            board,
+            sender,
+            origin,
+            silences,
+            busy: BTreeSet::new(),
+        })
     }
 
     /// Runs until `stop` says so, then waits at most `DRAIN_MAX` for what is on its way.
-    pub async fn run(mut self, owed: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        mut self,
+        owed: Arc<Notify>,
+        requests: &mut mpsc::Receiver<SilenceRequest>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut workers = JoinSet::new();
         loop {
             let now = time::now();
@@ -90,11 +130,18 @@ impl Outbox {
                     now + STORE_PAUSE
                 }
             };
-            tokio::select! {
-                Some(done) = workers.join_next() => self.release(done),
-                () = owed.notified() => {}
-                () = time::sleep_until(wake) => {}
+            let asked = tokio::select! {
+                Some(done) = workers.join_next() => {
+                    self.release(done);
+                    None
+                }
+                Some(request) = requests.recv() => Some(request),
+                () = owed.notified() => None,
+                () = time::sleep_until(wake) => None,
                 _ = stop.wait_for(|stop| *stop) => break,
+            };
+            if let Some(request) = asked {
+                self.change_silences(request, time::now()).await;
             }
         }
         let drain = async { while workers.join_next().await.is_some() {} };
@@ -105,7 +152,8 @@ impl Outbox {
         }
     }
 
-    /// Composes and sends everything that is due at `now`, to the end: the whole of loop 2 as one call.
+    /// Composes and sends everything that is due at `now`, to the end: the whole of loop 2 as one call. Says when there is
+    /// something to do again.
     ///
     /// # Errors
     /// The store cannot be read or written.
@@ -113,14 +161,48 @@ impl Outbox {
         &mut self,
         now: DateTime<Utc>,
         clock: fn() -> DateTime<Utc>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<DateTime<Utc>> {
         let mut workers = JoinSet::new();
-        self.tick(&mut workers, now, clock).await?;
+        let mut wake = self.tick(&mut workers, now, clock).await?;
         while let Some(done) = workers.join_next().await {
             self.release(done);
-            self.tick(&mut workers, now, clock).await?;
+            wake = self.tick(&mut workers, now, clock).await?;
         }
-        Ok(())
+        Ok(wake)
+    }
+
+    /// Changes the silences, and decides anew what they hold back.
+    async fn change_silences(&mut self, request: SilenceRequest, now: DateTime<Utc>) {
+        let changed = match request.change {
+            SilenceChange::Put(silence) => {
+                let (id, by) = (silence.id.clone(), silence.created_by.clone());
+                let put = self.store.put_silence(silence).await;
+                put.map(|()| tracing::info!(silence = id, by, "silence {id} of {by} is set"))
+            }
+            SilenceChange::Expire(id) => match self.store.expire_silence(id.clone(), now).await {
+                Ok(Expired::Yes) => {
+                    tracing::info!(silence = id, "silence {id} is ended");
+                    Ok(())
+                }
+                Ok(Expired::NoSuch) => {
+                    Err(anyhow::anyhow!("there is no silence {id} that has not ended yet"))
+                }
+                Err(error) => Err(error),
+            },
+        };
+        let changed = match changed {
+            Ok(()) => self.reread_silences(now).await,
+            Err(error) => Err(error),
+        };
+        // Who asked may have gone away.
+        let _ = request.reply.send(changed.map_err(|error| format!("{error:#}")));
+    }
+
+    /// Reads the silences anew, and makes due what was held back.
+    async fn reread_silences(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        self.silences = self.store.silences().await.context("cannot read the silences")?;
+        self.board.set_silences(self.silences.clone());
+        self.store.release(now).await.context("cannot look again at what is held back")
     }
 
     fn release(&mut self, done: Result<Lane, tokio::task::JoinError>) {

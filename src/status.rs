@@ -3,6 +3,8 @@
 //! The monitor puts what changed onto the `Board`; a reader takes a `Snapshot` (clones of pointers) and renders it
 //! without a lock. Readers never touch the store.
 
+mod digest;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use chrono::{DateTime, Utc};
 
 use crate::alert::{AlertName, Finding, FindingKind, Firing, Found};
 use crate::config::{CredentialId, Policy, Severity};
+use crate::delivery::Silence;
 use crate::observation::{FailureReason, Reading};
 
 /// What is known of one credential.
@@ -152,6 +155,8 @@ pub struct Snapshot {
     pub platforms: Vec<Arc<PlatformStatus>>,
     /// The lists of keys.
     pub lists: Vec<Arc<ListStatus>>,
+    /// What somebody asked to be quiet about, those that end last first; also what has ended.
+    pub silences: Arc<Vec<Silence>>,
 }
 
 /// Where the monitor puts what changed and readers take snapshots.
@@ -159,14 +164,30 @@ pub struct Snapshot {
 pub struct Board(Mutex<Snapshot>);
 
 impl Board {
+    /// A board that shows this view.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(Mutex::new(snapshot))
+    }
+
     /// The present view; copies pointers only.
     pub fn snapshot(&self) -> Snapshot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces the whole view (start, reload).
-    pub fn replace(&self, snapshot: Snapshot) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    /// Replaces what the monitor shows (start, reload).
+    pub fn replace(
+        &self,
+        credentials: Vec<Arc<CredentialStatus>>,
+        platforms: Vec<Arc<PlatformStatus>>,
+        lists: Vec<Arc<ListStatus>>,
+    ) {
+        let mut view = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (view.credentials, view.platforms, view.lists) = (credentials, platforms, lists);
+    }
+
+    /// Replaces the silences.
+    pub fn set_silences(&self, silences: Vec<Silence>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).silences = Arc::new(silences);
     }
 
     /// Replaces the given rows, by position.

@@ -9,6 +9,7 @@ mod ledger;
 mod open;
 mod parcels;
 mod row;
+mod silences;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -24,7 +25,7 @@ pub use self::found::RememberedList;
 pub use self::open::{Health, Opened};
 use crate::alert::{Change, Finding, PlatformState, State, Status};
 use crate::config::CredentialId;
-use crate::delivery::{Addressed, Hush, Lane, Notice, Owed, Parcel, Undelivered};
+use crate::delivery::{Addressed, Hush, Lane, Notice, Owed, Parcel, Silence, Undelivered};
 use crate::failpoint;
 use crate::metrics::ChannelKey;
 
@@ -52,7 +53,12 @@ pub struct Remembered {
     pub platforms: HashMap<Arc<str>, PlatformState>,
     /// The keys of the lists.
     pub lists: HashMap<CredentialId, RememberedList>,
+    /// When the last digest was due.
+    pub digest_at: Option<DateTime<Utc>>,
 }
+
+/// Under this name it is remembered when the last digest was due, in milliseconds.
+const DIGEST: &str = "digest";
 
 /// States and the obligations that they call for: written together or not at all.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +73,8 @@ pub struct Batch {
     pub findings: Vec<(CredentialId, Finding)>,
     /// What is owed because of them.
     pub owed: Vec<Owed>,
+    /// When the digest among them was due.
+    pub digest_at: Option<DateTime<Utc>>,
 }
 
 /// A notice that waits to be composed.
@@ -100,6 +108,15 @@ pub struct Fallback {
     pub to: Vec<Addressed>,
     /// Of what.
     pub undelivered: Undelivered,
+}
+
+/// Whether a silence has been ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// It has.
+    Yes,
+    /// There is none of this id that had not ended.
+    NoSuch,
 }
 
 /// Whether a message is tried again by hand.
@@ -304,6 +321,30 @@ impl Store {
         self.write(move |connection| ledger::release(connection, now)).await
     }
 
+    /// All silences, those that end last first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn silences(&self) -> anyhow::Result<Vec<Silence>> {
+        self.call(|connection| silences::all(connection)).await
+    }
+
+    /// Writes a silence, or a new one in the place of one with the same id.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn put_silence(&self, silence: Silence) -> anyhow::Result<()> {
+        self.write(move |connection| silences::put(connection, &silence)).await
+    }
+
+    /// Ends a silence now.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn expire_silence(&self, id: String, now: DateTime<Utc>) -> anyhow::Result<Expired> {
+        self.write(move |connection| silences::expire(connection, &id, now)).await
+    }
+
     /// Lets a message that was given up be tried again at once, and for as long as a new one.
     ///
     /// # Errors
@@ -370,7 +411,12 @@ fn is_on_disk(connection: &Connection) -> bool {
 }
 
 fn load(connection: &Connection) -> anyhow::Result<Remembered> {
-    Ok(Remembered { lists: found::load(connection)?, ..load_subjects(connection)? })
+    let digest = silences::memo(connection, DIGEST)?.and_then(|it| it.parse().ok());
+    Ok(Remembered {
+        lists: found::load(connection)?,
+        digest_at: digest.map(crate::time::from_ms),
+        ..load_subjects(connection)?
+    })
 }
 
 /// The states of credentials and platforms, without which nothing can be decided.
@@ -417,6 +463,9 @@ fn record(connection: &mut Connection, batch: &Batch, now: DateTime<Utc>) -> any
     found::put(&transaction, &batch.found, &batch.findings, now)?;
     for owed in &batch.owed {
         ledger::owe(&transaction, owed, now)?;
+    }
+    if let Some(at) = batch.digest_at {
+        silences::remember(&transaction, DIGEST, &crate::time::to_ms(at).to_string())?;
     }
     failpoint::hit("record-before-commit");
     transaction.commit()?;

@@ -31,6 +31,7 @@ pub use self::server::{ServeOptions, serve};
 pub use crate::metrics::BuildInfo;
 use crate::metrics::Telemetry;
 use crate::monitor;
+use crate::outbox::SilenceRequest;
 use crate::status::Board;
 
 /// A wish to load the configuration anew; the answer says why it was refused.
@@ -57,6 +58,8 @@ pub struct Web {
     pub version: BuildInfo,
     /// When the process started.
     pub started: DateTime<Utc>,
+    /// Asks the outbox to change the silences.
+    pub silence: mpsc::Sender<SilenceRequest>,
     /// Requests of one kind (scrapes, probes, pages) answered at once; beyond that the answer is 503.
     pub requests_max: usize,
     /// Why the last reload was refused; shown on the page.

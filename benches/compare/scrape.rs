@@ -67,6 +67,8 @@ fn snapshot(credentials: usize, now: DateTime<Utc>) -> Snapshot {
         never_expires: Some(Severity::Info),
         failures_before_alert: 3,
         repeat: Repeat::default(),
+        reminders: Vec::new(),
+        escalations: Vec::new(),
     });
     let platform: Arc<str> = "prod".into();
     let rows = (0..i32::try_from(credentials).unwrap())

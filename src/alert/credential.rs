@@ -131,10 +131,9 @@ pub fn decide(
     if covered && next.access.as_ref().is_some_and(|it| it.name != AlertName::CredentialRejected) {
         end(&mut next.access, events, next.generation, now);
     }
-    let generation = next.generation;
-    events.extend(
-        next.access.as_mut().and_then(|firing| firing.repeated(&policy.repeat, generation, now)),
-    );
+    let (generation, reading) = (next.generation, next.reading);
+    let access = next.access.as_mut();
+    events.extend(access.and_then(|firing| firing.repeated(policy, reading, generation, now)));
     decision
 }
 
@@ -143,7 +142,7 @@ pub fn wake_at(policy: &Policy, state: &State) -> Option<DateTime<Utc>> {
     // The lifetime of a rejected key rests, its reminders too.
     let resting = state.lifetime.as_ref().filter(|_| is_rejected(state));
     let awake = state.firing().filter(|firing| Some(*firing) != resting);
-    let repeats = awake.filter_map(|firing| firing.repeat_at(&policy.repeat));
+    let repeats = awake.filter_map(|firing| firing.repeat_at(policy, state.reading));
     let crossing = match state.reading {
         Some(Reading::ExpiresAt(at)) if !is_rejected(state) => {
             let reached = state.lifetime.as_ref().map_or(i64::MAX, rank);
@@ -424,7 +423,7 @@ fn lifetime(policy: &Policy, next: &mut State, events: &mut Vec<Event>, now: Dat
             next.lifetime = Some(firing);
         }
         (Some(firing), wanted) if is_held(policy, firing, wanted.as_ref(), next.reading, now) => {
-            events.extend(firing.repeated(&policy.repeat, generation, now));
+            events.extend(firing.repeated(policy, next.reading, generation, now));
         }
         (Some(_), None) => end(&mut next.lifetime, events, generation, now),
         (Some(firing), Some(wanted)) => {

@@ -144,7 +144,7 @@ fn repeats(policy: &Policy, next: &mut PlatformState, now: DateTime<Utc>) -> Vec
     [&mut next.unreachable, &mut next.skew]
         .into_iter()
         .flatten()
-        .filter_map(|firing| firing.repeated(&policy.repeat, 0, now))
+        .filter_map(|firing| firing.repeated(policy, None, 0, now))
         .collect()
 }
 
@@ -158,7 +158,7 @@ impl PlatformState {
 
     /// When the passing of time alone next calls for something.
     pub fn wake_at(&self, policy: &Policy) -> Option<DateTime<Utc>> {
-        self.firing().filter_map(|firing| firing.repeat_at(&policy.repeat)).min()
+        self.firing().filter_map(|firing| firing.repeat_at(policy, None)).min()
     }
 
     /// Whether more has changed since `before` than what the next answers tell again.

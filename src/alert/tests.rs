@@ -9,6 +9,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Repeat;
 use crate::config::{Policy, Step};
 use crate::observation::{Failure, FailureReason, Observation, Reading};
 
@@ -34,6 +35,8 @@ fn policy(repeat: Repeat) -> Policy {
         never_expires: Some(Severity::Info),
         failures_before_alert: 3,
         repeat,
+        reminders: Vec::new(),
+        escalations: Vec::new(),
     }
 }
 

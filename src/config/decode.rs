@@ -2,10 +2,13 @@
 //!
 //! Receivers are in `receivers.rs`, policies in `policies.rs`; files and secrets are looked at in `check.rs`.
 
+mod digest;
 mod inventory;
+mod mutes;
+mod routes;
 mod watched;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,13 +16,13 @@ use super::check;
 use super::flavor::{self, Flavor, Verdict};
 use super::keys::{GLOBAL, ROOT};
 use super::kinds::kind;
-use super::policies::{policy, policy_default, steps};
-use super::problems::{nearest, show};
+use super::policies::{policy, policy_default, with_steps};
+use super::problems::show;
 use super::reader::{Fields, Item, Reader};
-use super::receivers::receivers as decode_receivers;
+use super::receivers::{Receivers, receivers as decode_receivers, references};
 use super::shapes::{label_value, labels, name, proxy, url};
 use super::yaml::Node;
-use super::{Config, Credential, CredentialId, CredentialKind, Global, Platform, Policy, Receiver};
+use super::{Config, Credential, CredentialId, CredentialKind, Global, Platform, Policy};
 use crate::schedule::Schedule;
 
 /// What a platform hands down to its credentials, and the program to its platforms.
@@ -29,7 +32,10 @@ struct Inherited {
     zone: String,
     schedule: Option<Schedule>,
     policy: Arc<Policy>,
+    /// The shortcut; empty is by the routes.
     receivers: Vec<Arc<str>>,
+    /// There are routes, right or wrong.
+    has_route: bool,
     /// A receiver is named at some level, rightly or wrongly.
     names_receiver: bool,
 }
@@ -41,7 +47,7 @@ struct Around<'a> {
     flavor: Flavor,
     urls: &'a [String],
     inherited: &'a Inherited,
-    receivers: &'a BTreeMap<Arc<str>, Arc<Receiver>>,
+    receivers: &'a Receivers,
 }
 
 /// Reads the whole tree. The `Config` is of use only when the reader has no problems.
@@ -55,11 +61,11 @@ pub(super) fn decode(root: &Node, origin: &Path) -> (Reader, Option<Config>) {
 fn config(reader: &mut Reader, root: &Item<'_>) -> Option<Config> {
     let root = reader.fields(root, &ROOT)?;
     let receivers = decode_receivers(reader, &root);
-    let route = reader.one_or_defaults(&root, "route");
-    let default_receiver = receiver_reference(reader, &route, &receivers);
-    let group_wait = reader.duration(&route, "group_wait");
     let global = reader.one_or_defaults(&root, "global");
-    let inherited = inherited(reader, &root, &global, default_receiver.as_ref());
+    let inherited = inherited(reader, &root, &global, &receivers);
+    let mutes = mutes::mutes(reader, &root, &inherited.zone);
+    let route = routes::route(reader, &root, &receivers, &mutes);
+    let digest = digest::digest(reader, &root, &receivers, &inherited.zone);
     let probe_timeout = reader.duration(&global, "probe_timeout");
     let external_url = global.get("external_url").and_then(|it| url(reader, &it));
     let platforms = platforms(reader, &root, &inherited, &receivers);
@@ -69,12 +75,14 @@ fn config(reader: &mut Reader, root: &Item<'_>) -> Option<Config> {
         global: Global { probe_timeout: probe_timeout?, external_url },
         platforms,
         receivers,
-        default_receiver,
-        group_wait: group_wait?,
+        route: route.map(Arc::new),
+        mutes,
+        digest,
         storage_path: storage_path?,
         warnings: Vec::new(),
     };
-    warn_of_silence(reader, &config);
+    mutes::warn_of_idle(reader, &config);
+    routes::warn_of_silence(reader, &config);
     Some(config)
 }
 
@@ -83,7 +91,7 @@ fn inherited(
     reader: &mut Reader,
     root: &Fields<'_>,
     global: &Fields<'_>,
-    receiver: Option<&Arc<str>>,
+    receivers: &Receivers,
 ) -> Inherited {
     let (schedule, zone) = (GLOBAL.default_of("schedule"), GLOBAL.default_of("timezone"));
     let base = Inherited {
@@ -91,11 +99,12 @@ fn inherited(
         zone: zone.to_owned(),
         schedule: Schedule::parse(schedule, zone).ok(),
         policy: Arc::new(policy_default()),
-        receivers: receiver.cloned().into_iter().collect(),
+        receivers: Vec::new(),
+        has_route: root.has("route"),
         names_receiver: root.has("route"),
     };
     let base = when(reader, global, base);
-    Inherited { policy: policy(reader, root, &base.policy), ..base }
+    Inherited { policy: policy(reader, root, &base.policy, receivers), ..base }
 }
 
 /// Replaces schedule and zone by what `fields` say.
@@ -128,7 +137,7 @@ fn platforms(
     reader: &mut Reader,
     root: &Fields<'_>,
     inherited: &Inherited,
-    receivers: &BTreeMap<Arc<str>, Arc<Receiver>>,
+    receivers: &Receivers,
 ) -> Vec<Arc<Platform>> {
     let all = reader.many(root, "platforms").unwrap_or_default();
     let mut names = BTreeSet::new();
@@ -140,15 +149,15 @@ fn platform(
     reader: &mut Reader,
     fields: &Fields<'_>,
     inherited: &Inherited,
-    receivers: &BTreeMap<Arc<str>, Arc<Receiver>>,
+    receivers: &Receivers,
     names: &mut BTreeSet<Arc<str>>,
 ) -> Option<Platform> {
     // A platform without a usable name is read to its end all the same, so that every problem is noted.
     let name = name(reader, fields, "platform", names);
     let known_name: Arc<str> = name.clone().unwrap_or_else(|| Arc::from("?"));
     let mut inherited = when(reader, fields, inherited.clone());
-    inherited.policy = policy(reader, fields, &inherited.policy);
-    let own = receiver_references(reader, fields, receivers);
+    inherited.policy = policy(reader, fields, &inherited.policy, receivers);
+    let own = references(reader, fields, "receivers", receivers);
     inherited.names_receiver |= fields.has("receivers");
     if !own.is_empty() {
         inherited.receivers = own;
@@ -168,7 +177,7 @@ fn platform(
         credentials.extend(credential(reader, &fields, known, &mut names).map(Arc::new));
     }
     watched::beside_credentials(reader, fields, known, &mut credentials);
-    if inherited.receivers.is_empty() {
+    if inherited.receivers.is_empty() && !inherited.has_route {
         // The platform concerns everybody who is told about one of its credentials.
         let all: BTreeSet<_> =
             credentials.iter().flat_map(|it| it.receivers.iter().cloned()).collect();
@@ -212,19 +221,13 @@ fn watched(
     kind: Option<CredentialKind>,
 ) -> Option<Credential> {
     let inherited = when(reader, fields, inherited.clone());
-    let inherited = match steps(reader, fields) {
-        Some(steps) if steps != inherited.policy.steps => Inherited {
-            policy: Arc::new(Policy { steps, ..(*inherited.policy).clone() }),
-            ..inherited
-        },
-        _ => inherited,
-    };
+    let policy = with_steps(reader, fields, &inherited.policy, receivers);
     let team = fields.get("team").and_then(|it| label_value(reader, &it));
     let used_by =
         reader.texts(fields, "used_by").into_iter().map(|(_, text)| text.to_owned()).collect();
     let renewal_note = reader.text(fields, "renewal_note").map(str::to_owned);
     let labels = labels(reader, fields);
-    let own = receiver_references(reader, fields, receivers);
+    let own = references(reader, fields, "receivers", receivers);
     let told = if own.is_empty() { inherited.receivers } else { own };
     if !inherited.names_receiver && !fields.has("receivers") && !receivers.is_empty() {
         let message = "nobody is told about this credential".to_owned();
@@ -235,67 +238,13 @@ fn watched(
         id: CredentialId { platform: Arc::clone(platform), name: name? },
         kind: kind?,
         schedule: inherited.schedule?,
-        policy: inherited.policy,
+        policy,
         team,
         used_by,
         renewal_note,
         labels,
         receivers: told,
     })
-}
-
-fn receiver_references(
-    reader: &mut Reader,
-    fields: &Fields<'_>,
-    receivers: &BTreeMap<Arc<str>, Arc<Receiver>>,
-) -> Vec<Arc<str>> {
-    let mut named: Vec<Arc<str>> = Vec::new();
-    for (item, text) in reader.texts(fields, "receivers") {
-        match receivers.get_key_value(text) {
-            Some((name, _)) if named.contains(name) => {
-                reader.problem(
-                    &item,
-                    format!("{} is named twice", show(text)),
-                    "remove one of them",
-                );
-            }
-            Some((name, _)) => named.push(Arc::clone(name)),
-            None => unknown_receiver(reader, &item, text, receivers),
-        }
-    }
-    named
-}
-
-fn receiver_reference(
-    reader: &mut Reader,
-    fields: &Fields<'_>,
-    receivers: &BTreeMap<Arc<str>, Arc<Receiver>>,
-) -> Option<Arc<str>> {
-    let item = fields.get("receiver")?;
-    let text = reader.text_of(&item)?;
-    let known = receivers.get_key_value(text).map(|(name, _)| Arc::clone(name));
-    if known.is_none() {
-        unknown_receiver(reader, &item, text, receivers);
-    }
-    known
-}
-
-fn unknown_receiver(
-    reader: &mut Reader,
-    item: &Item<'_>,
-    text: &str,
-    receivers: &BTreeMap<Arc<str>, Arc<Receiver>>,
-) {
-    let known = || receivers.keys().map(AsRef::as_ref);
-    let hint = match nearest(text, known()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if receivers.is_empty() => "define it under `receivers`".to_owned(),
-        None => format!(
-            "define it under `receivers`; there are {}",
-            known().collect::<Vec<_>>().join(", ")
-        ),
-    };
-    reader.problem(item, format!("there is no receiver {}", show(text)), hint);
 }
 
 fn platform_urls(reader: &mut Reader, fields: &Fields<'_>) -> Vec<String> {
@@ -327,21 +276,4 @@ fn platform_urls(reader: &mut Reader, fields: &Fields<'_>) -> Vec<String> {
             .warn(format!("{path}.allow_http: the credentials cross the network unencrypted"));
     }
     urls
-}
-
-/// Warns when alerts reach nobody, or when a receiver hears of nothing.
-fn warn_of_silence(reader: &mut Reader, config: &Config) {
-    if config.receivers.is_empty() {
-        let warning = "receivers: there is none, so alerts are shown but nobody is told";
-        reader.problems.warn(warning.to_owned());
-        return;
-    }
-    let of_platforms = config.platforms.iter().flat_map(|it| it.receivers.iter());
-    let of_credentials = config.credentials().flat_map(|(_, it)| it.receivers.iter());
-    let told: BTreeSet<&Arc<str>> = of_platforms.chain(of_credentials).collect();
-    for name in config.receivers.keys().filter(|it| !told.contains(it)) {
-        reader
-            .problems
-            .warn(format!("receivers: nothing is sent to {}; no route leads there", show(name)));
-    }
 }

@@ -4,9 +4,12 @@
 //! `schema.rs` writes the JSON Schema from them, so neither can know a key that the other does not.
 
 mod inventory;
+mod routes;
 mod watched;
 
 pub(super) use self::inventory::{DEPLOYMENTS, INVENTORY};
+pub(super) use self::routes::{CHILD, ROUTE};
+use self::routes::{DIGEST, MUTE, REMINDER};
 use self::watched::{CERTIFICATES, LICENSE};
 use super::Flavor;
 
@@ -46,6 +49,8 @@ pub(super) enum Kind {
     Path,
     Url,
     Choice(&'static [&'static str]),
+    /// A list of these words.
+    Choices(&'static [&'static str]),
     Texts,
     TextOrTexts,
     Paths,
@@ -108,13 +113,18 @@ pub(super) static ROOT: Table = Table {
         Field::new("steps", Kind::Many(&STEP), STEPS_DOC),
         Field::required("platforms", Kind::Many(&PLATFORM), "The watched installations of ECE."),
         Field::new("policy", Kind::One(&POLICY), "When somebody is told, apart from the steps."),
-        Field::new("route", Kind::One(&ROUTE), "Who is told when nothing else is said."),
+        Field::new("route", Kind::One(&ROUTE), ROUTE.doc),
+        Field::new(
+            "mute_time_intervals",
+            Kind::Many(&MUTE),
+            "Recurring windows in which nothing is sent.",
+        ),
         Field::new("receivers", Kind::Many(&RECEIVER), "Who can be told, and how."),
+        Field::new("digest", Kind::One(&DIGEST), DIGEST.doc),
         Field::new("storage", Kind::One(&STORAGE), "Where the program keeps what it knows."),
     ],
     instead: &[
-        ("mute_time_intervals", LATER),
-        ("digest", LATER),
+        ("time_intervals", "use `mute_time_intervals`"),
         ("heartbeat", LATER),
         ("inventory", "it belongs to a platform: platforms[].inventory"),
         ("deployments", "it belongs to a platform: platforms[].deployments"),
@@ -151,6 +161,11 @@ static STEP: Table = Table {
             "The step is crossed when less than this is left.",
         ),
         Field::required("severity", Kind::Choice(SEVERITIES), "How bad it is from then on."),
+        Field::new(
+            "escalate_to",
+            Kind::TextOrTexts,
+            "Receivers that are told too from this step on.",
+        ),
     ],
     instead: &[],
 };
@@ -199,7 +214,7 @@ static PLATFORM: Table = Table {
         Field::new(
             "receivers",
             Kind::Texts,
-            "Who is told about this platform and its credentials, instead of the route's receiver.",
+            "Who is told about this platform and its credentials, whatever the routes say.",
         ),
         Field::required("credentials", Kind::Many(&CREDENTIAL), "The watched credentials."),
         Field::new("license", Kind::One(&LICENSE), LICENSE.doc),
@@ -266,7 +281,7 @@ static CREDENTIAL: Table = Table {
         Field::new(
             "receivers",
             Kind::Texts,
-            "Who is told, instead of the platform's or the route's receiver.",
+            "Who is told, whatever the platform and the routes say.",
         ),
     ],
     instead: &[
@@ -352,6 +367,11 @@ pub(super) static POLICY: Table = Table {
             "Failed probes in a row before somebody is told.",
         ),
         Field::new("repeat", Kind::One(&REPEATS), "How often an alert is repeated while it lasts."),
+        Field::new(
+            "reminders",
+            Kind::Many(&REMINDER),
+            "How often is reminded of a credential that runs out, by the time that is left; takes the place of `repeat`.",
+        ),
     ],
     instead: &[
         ("repeat_interval", "use `repeat: {critical: 24h, warning: 72h}`"),
@@ -369,28 +389,6 @@ pub(super) static REPEATS: Table = Table {
     instead: &[],
 };
 
-static ROUTE: Table = Table {
-    doc: "Who is told when nothing else is said.",
-    fields: &[
-        Field::required("receiver", Kind::Text, "The receiver of everything that names none."),
-        Field::or(
-            "group_wait",
-            Kind::Duration("0s", "1h"),
-            "30s",
-            "How long alerts that are due together wait for each other.",
-        ),
-    ],
-    instead: &[
-        (
-            "routes",
-            "this version does not have it yet; use `receivers` of a platform or a credential",
-        ),
-        ("group_by", LATER),
-        ("group_interval", LATER),
-        ("repeat_interval", "use `policy.repeat`"),
-    ],
-};
-
 static RECEIVER: Table = Table {
     doc: "A named set of channels; at least one.",
     fields: &[
@@ -401,6 +399,11 @@ static RECEIVER: Table = Table {
         ),
         Field::new("email_configs", Kind::Many(&EMAIL), "Mail channels."),
         Field::new("webhook_configs", Kind::Many(&WEBHOOK), "Webhook channels."),
+        Field::new(
+            "fallback",
+            Kind::Text,
+            "The receiver that is told what cannot be delivered to this one.",
+        ),
     ],
     instead: &[
         ("alertmanager_configs", LATER),

@@ -7,9 +7,9 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use super::{
-    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, Inventory,
-    InventoryScope, ItemKind, Platform, Policy, Receiver, SecretSource, Severity, SmtpEncryption,
-    Step, TlsConfig, TlsVerify, WebhookConfig,
+    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, GroupBy, Inventory,
+    InventoryScope, ItemKind, Mute, Platform, Policy, Receiver, Route, SecretSource, Severity,
+    SmtpEncryption, TlsConfig, TlsVerify, WebhookConfig,
 };
 use crate::schedule::{Schedule, format_duration};
 
@@ -34,10 +34,15 @@ pub(super) fn print(config: &Config) -> String {
         }
     });
     page.list("platforms", &config.platforms, |page, it| platform(page, it));
-    if let Some(receiver) = &config.default_receiver {
-        page.map("route", |page| {
-            page.text("receiver", receiver);
-            page.line("group_wait", format_duration(config.group_wait));
+    if let Some(root) = &config.route {
+        page.map("route", |page| route(page, root, None));
+    }
+    page.list("mute_time_intervals", config.mutes.values(), |page, it| mute(page, it));
+    if let Some(digest) = &config.digest {
+        page.map("digest", |page| {
+            schedule(page, "schedule", &digest.schedule);
+            page.text("receiver", &digest.receiver);
+            page.line("always", digest.always);
         });
     }
     page.list("receivers", config.receivers.values(), |page, it| receiver(page, it));
@@ -139,7 +144,7 @@ fn platform(page: &mut Page, it: &Platform) {
     }
     page.line("max_concurrent_probes", it.max_concurrent_probes);
     page.headers(&it.http_headers);
-    steps(page, &it.policy.steps);
+    steps(page, &it.policy);
     policy(page, &it.policy);
     page.texts("receivers", &it.receivers);
     let is_own = |credential: &&std::sync::Arc<Credential>| {
@@ -232,6 +237,43 @@ fn inventory(page: &mut Page, it: &Inventory) {
     page.line("deleted", told(it.deleted));
 }
 
+/// What a route says that the one above it does not.
+fn route(page: &mut Page, it: &Route, above: Option<&Route>) {
+    page.text("receiver", &it.receiver);
+    page.texts("matchers", &it.matchers);
+    if it.goes_on {
+        page.line("continue", true);
+    }
+    if above.is_none_or(|above| above.group_by != it.group_by) {
+        match &it.group_by {
+            GroupBy::Labels(names) => page.texts("group_by", names),
+            GroupBy::All => page.texts("group_by", ["..."]),
+        }
+    }
+    page.line("group_wait", format_duration(it.group_wait));
+    page.line("group_interval", format_duration(it.group_interval));
+    page.texts("mute_time_intervals", &it.mutes);
+    page.list("routes", &it.routes, |page, child| route(page, child, Some(it)));
+}
+
+fn mute(page: &mut Page, it: &Mute) {
+    page.text("name", &it.name);
+    schedule(page, "start", &it.start);
+    page.line("duration", format_duration(it.duration));
+    page.texts("except", it.except.iter().map(|it| it.label()));
+}
+
+/// A schedule under its key, and the time zone if it needs one.
+fn schedule(page: &mut Page, key: &str, it: &Schedule) {
+    match it {
+        Schedule::Every(every) => page.line(key, format_duration(*every)),
+        Schedule::Cron(cron) => {
+            page.text(key, cron.text());
+            page.text("timezone", cron.zone());
+        }
+    }
+}
+
 fn policy(page: &mut Page, it: &Policy) {
     page.map("policy", |page| {
         page.line("never_expires", it.never_expires.map_or("ignore", Severity::label));
@@ -245,13 +287,19 @@ fn policy(page: &mut Page, it: &Policy) {
                 );
             }
         });
+        page.list("reminders", &it.reminders, |page, reminder| {
+            page.line("left", format_duration(reminder.left));
+            page.line("every", format_duration(reminder.every));
+        });
     });
 }
 
-fn steps(page: &mut Page, steps: &[Step]) {
-    page.list("steps", steps, |page, step| {
+fn steps(page: &mut Page, it: &Policy) {
+    page.list("steps", &it.steps, |page, step| {
         page.line("before", format_duration(step.before));
         page.line("severity", step.severity.label());
+        let told = it.escalations.iter().filter(|(before, _)| *before == step.before);
+        page.texts("escalate_to", told.flat_map(|(_, receivers)| receivers));
     });
 }
 
@@ -273,17 +321,12 @@ fn credential(page: &mut Page, it: &Credential, platform: &Platform) {
 
 /// What everything that is watched has besides its name and its kind.
 fn watched(page: &mut Page, it: &Credential, platform: &Platform) {
-    match &it.schedule {
-        Schedule::Every(every) => page.line("schedule", format_duration(*every)),
-        Schedule::Cron(cron) => {
-            page.text("schedule", cron.text());
-            page.text("timezone", cron.zone());
-        }
-    }
+    schedule(page, "schedule", &it.schedule);
     // Those of the deployments do not follow the platform's.
     let is_apart = it.kind.label() == CredentialKind::DEPLOYMENTS;
-    if is_apart || it.policy.steps != platform.policy.steps {
-        steps(page, &it.policy.steps);
+    let above = &platform.policy;
+    if is_apart || it.policy.steps != above.steps || it.policy.escalations != above.escalations {
+        steps(page, &it.policy);
     }
     if let Some(team) = &it.team {
         page.text("team", team);
@@ -300,6 +343,9 @@ fn receiver(page: &mut Page, it: &Receiver) {
     page.text("name", &it.name);
     page.list("email_configs", &it.emails, email);
     page.list("webhook_configs", &it.webhooks, webhook);
+    if let Some(fallback) = &it.fallback {
+        page.text("fallback", fallback);
+    }
 }
 
 fn email(page: &mut Page, it: &EmailConfig) {

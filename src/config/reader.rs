@@ -332,7 +332,26 @@ impl Reader {
     pub(super) fn choice(&mut self, fields: &Fields<'_>, key: &str) -> Option<&'static str> {
         let Some(item) = fields.get(key) else { return fields.default(key) };
         let Some(Kind::Choice(choices)) = fields.kind(key) else { return None };
-        let text = self.text_of(&item)?;
+        self.choice_of(&item, choices)
+    }
+
+    /// The choices in the list under a key, none twice.
+    pub(super) fn choices(&mut self, fields: &Fields<'_>, key: &str) -> Vec<&'static str> {
+        let Some(Kind::Choices(choices)) = fields.kind(key) else { return Vec::new() };
+        let items = fields.get(key).and_then(|it| self.list(&it)).unwrap_or_default();
+        let mut found = Vec::new();
+        for item in items {
+            let Some(choice) = self.choice_of(&item, choices) else { continue };
+            if found.contains(&choice) {
+                self.problem(&item, format!("`{choice}` is given twice"), "remove one of them");
+            }
+            found.push(choice);
+        }
+        found
+    }
+
+    fn choice_of(&mut self, item: &Item<'_>, choices: &[&'static str]) -> Option<&'static str> {
+        let text = self.text_of(item)?;
         if let Some(choice) = choices.iter().find(|it| **it == text) {
             return Some(choice);
         }
@@ -340,7 +359,7 @@ impl Reader {
             Some(near) => format!("did you mean `{near}`? Allowed: {}", choices.join(", ")),
             None => format!("allowed: {}", choices.join(", ")),
         };
-        self.problem(&item, format!("{} is not known", show(text)), hint);
+        self.problem(item, format!("{} is not known", show(text)), hint);
         None
     }
 

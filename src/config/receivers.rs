@@ -1,4 +1,4 @@
-//! Receivers: mail and webhook channels.
+//! Receivers: mail and webhook channels, and the names by which they are referred to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use lettre::message::Mailbox;
 
 use super::check::{self, SecretKind};
 
-use super::problems::show;
+use super::problems::{nearest, show};
 use super::reader::{Fields, Item, Reader};
 use super::shapes::{name, proxy};
 use super::{
@@ -21,13 +21,14 @@ const SMTPS_PORT: u16 = 465;
 /// The most signing secrets of one webhook: the new one, the old one, and some for long rotations.
 const SIGNING_SECRETS_MAX: usize = 4;
 
+/// Receivers by name.
+pub(super) type Receivers = BTreeMap<Arc<str>, Arc<Receiver>>;
+
 /// All receivers by name. A receiver that is itself wrong is in here too, so that naming it is no second problem.
-pub(super) fn receivers(
-    reader: &mut Reader,
-    root: &Fields<'_>,
-) -> BTreeMap<Arc<str>, Arc<Receiver>> {
+pub(super) fn receivers(reader: &mut Reader, root: &Fields<'_>) -> Receivers {
     let mut names = BTreeSet::new();
     let mut receivers = BTreeMap::new();
+    let mut fallbacks = Vec::new();
     for fields in reader.many(root, "receivers").unwrap_or_default() {
         let name = name(reader, &fields, "receiver", &mut names);
         let emails = reader.many(&fields, "email_configs").unwrap_or_default();
@@ -46,7 +47,16 @@ pub(super) fn receivers(
             );
         }
         if let Some(name) = name {
-            receivers.insert(Arc::clone(&name), Arc::new(Receiver { name, emails, webhooks }));
+            let receiver = Receiver { name: Arc::clone(&name), emails, webhooks, fallback: None };
+            receivers.insert(Arc::clone(&name), Arc::new(receiver));
+            fallbacks.push((name, fields));
+        }
+    }
+    for (name, fields) in fallbacks {
+        let fallback = fallback(reader, &fields, &name, &receivers);
+        if let Some(receiver) = receivers.get_mut(&name) {
+            let channels = Receiver::clone(receiver);
+            *receiver = Arc::new(Receiver { fallback, ..channels });
         }
     }
     receivers
@@ -62,6 +72,73 @@ fn set_apart<'a>(names: impl Iterator<Item = &'a mut Arc<str>>) {
             *name = format!("{name}#{count}").into();
         }
     }
+}
+
+/// The receiver under `fallback`, once all are known.
+fn fallback(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    name: &Arc<str>,
+    receivers: &Receivers,
+) -> Option<Arc<str>> {
+    let fallback = reference(reader, fields, "fallback", receivers)?;
+    if fallback == *name {
+        let item = fields.get("fallback")?;
+        let message = "is the receiver itself, to which nothing could be delivered".to_owned();
+        reader.problem(&item, message, "name another receiver, best on another way");
+        return None;
+    }
+    Some(fallback)
+}
+
+/// The receivers named under a key; each exists and is named once.
+pub(super) fn references(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    key: &str,
+    receivers: &Receivers,
+) -> Vec<Arc<str>> {
+    let mut named: Vec<Arc<str>> = Vec::new();
+    for (item, text) in reader.texts(fields, key) {
+        match receivers.get_key_value(text) {
+            Some((name, _)) if named.contains(name) => {
+                let message = format!("{} is named twice", show(text));
+                reader.problem(&item, message, "remove one of them");
+            }
+            Some((name, _)) => named.push(Arc::clone(name)),
+            None => unknown(reader, &item, text, receivers),
+        }
+    }
+    named
+}
+
+/// The receiver named under a key, if it exists.
+pub(super) fn reference(
+    reader: &mut Reader,
+    fields: &Fields<'_>,
+    key: &str,
+    receivers: &Receivers,
+) -> Option<Arc<str>> {
+    let item = fields.get(key)?;
+    let text = reader.text_of(&item)?;
+    let known = receivers.get_key_value(text).map(|(name, _)| Arc::clone(name));
+    if known.is_none() {
+        unknown(reader, &item, text, receivers);
+    }
+    known
+}
+
+fn unknown(reader: &mut Reader, item: &Item<'_>, text: &str, receivers: &Receivers) {
+    let known = || receivers.keys().map(AsRef::as_ref);
+    let hint = match nearest(text, known()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if receivers.is_empty() => "define it under `receivers`".to_owned(),
+        None => format!(
+            "define it under `receivers`; there are {}",
+            known().collect::<Vec<_>>().join(", ")
+        ),
+    };
+    reader.problem(item, format!("there is no receiver {}", show(text)), hint);
 }
 
 fn email(reader: &mut Reader, fields: &Fields<'_>) -> Option<EmailConfig> {

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Field, Kind, ROOT, Table};
+use super::keys::{CHILD, Field, Kind, ROOT, Table};
 
 /// The Prometheus grammar of durations.
 const DURATION_PATTERN: &str =
@@ -16,6 +16,8 @@ pub fn schema() -> String {
     let mut root = object(&ROOT);
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     root["title"] = json!("ece-expiry-exporter configuration");
+    // The one table that holds itself.
+    root["$defs"] = json!({"route": object(&CHILD)});
     format!("{root:#}\n")
 }
 
@@ -67,6 +69,9 @@ fn kind(kind: &Kind) -> Value {
             {"type": "string", "minLength": 1, "pattern": DURATION_PATTERN, "examples": ["90d", "1h30m"]},
         ]}),
         Kind::Choice(choices) => json!({"enum": choices}),
+        Kind::Choices(choices) => {
+            json!({"type": "array", "items": {"enum": choices}, "minItems": 1})
+        }
         Kind::Texts | Kind::Paths => json!({"type": "array", "items": text, "minItems": 1}),
         Kind::TextOrTexts => {
             json!({"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]})
@@ -76,6 +81,9 @@ fn kind(kind: &Kind) -> Value {
             "additionalProperties": {"type": ["string", "number", "boolean"]},
         }),
         Kind::One(table) => object(table),
+        Kind::Many(table) if std::ptr::eq(*table, &raw const CHILD) => {
+            json!({"type": "array", "items": {"$ref": "#/$defs/route"}, "minItems": 1})
+        }
         Kind::Many(table) => json!({"type": "array", "items": object(table), "minItems": 1}),
     }
 }

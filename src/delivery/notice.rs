@@ -1,12 +1,17 @@
 //! From an event to what is owed: who is told, what the message can say, and the key that makes it unique. Pure.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::{
-    Addressed, Grouping, Integration, Notice, NoticeCredential, NoticeProbe, Owed, Target,
+    Addressed, Grouping, Integration, Notice, NoticeCredential, NoticeProbe, Owed, Target, labels,
 };
 use crate::alert::{AlertName, Event, Found, PlatformState, Reason, State, Status};
-use crate::config::{Config, Credential, CredentialKind, Platform, SecretSource};
+use crate::config::{
+    Config, Credential, CredentialKind, Platform, Policy, Route, SecretSource, Stage, Way,
+};
 use crate::observation::listing::Item;
 use crate::observation::{FailureReason, Reading};
 use crate::time;
@@ -23,7 +28,17 @@ pub enum Subject<'a> {
 }
 
 impl Subject<'_> {
-    fn receivers(&self) -> &[std::sync::Arc<str>] {
+    fn policy(&self) -> &Policy {
+        match self {
+            Self::Credential(_, credential, _) | Self::Found(_, credential, ..) => {
+                &credential.policy
+            }
+            Self::Platform(platform, ..) => &platform.policy,
+        }
+    }
+
+    /// Those who are told instead of those of the routes; mostly nobody.
+    fn receivers(&self) -> &[Arc<str>] {
         match self {
             Self::Credential(_, credential, _) | Self::Found(_, credential, ..) => {
                 &credential.receivers
@@ -46,11 +61,11 @@ impl Subject<'_> {
 /// Every channel and recipient of the named receivers, in the order of the file.
 pub fn targets<'a>(
     config: &Config,
-    receivers: impl IntoIterator<Item = &'a std::sync::Arc<str>>,
+    receivers: impl IntoIterator<Item = &'a Arc<str>>,
 ) -> Vec<Target> {
     let mut targets = Vec::new();
     for receiver in receivers.into_iter().filter_map(|name| config.receivers.get(name)) {
-        let mut add = |integration, channel: &std::sync::Arc<str>, recipient: &str| {
+        let mut add = |integration, channel: &Arc<str>, recipient: &str| {
             targets.push(Target {
                 receiver: receiver.name.clone(),
                 integration,
@@ -80,29 +95,70 @@ pub fn owed(config: &Config, subject: Subject<'_>, event: &Event) -> Owed {
     );
     let status = event.reason.status();
     let to = match status {
-        Status::Firing => addressed(config, subject),
+        Status::Firing => addressed(config, subject, event, &labels(&notice)),
         Status::Resolved => Vec::new(),
     };
     Owed { key, thread, status, notice, to }
 }
 
-fn addressed(config: &Config, subject: Subject<'_>) -> Vec<Addressed> {
-    let grouping = |target: &Target| match target.integration {
-        Integration::Email => Grouping { wait: config.group_wait, ..Grouping::default() },
-        Integration::Webhook => Grouping::default(),
+/// Who is told of an event: those to whom the routes lead, and those to whom its step escalates.
+fn addressed(
+    config: &Config,
+    subject: Subject<'_>,
+    event: &Event,
+    labels: &BTreeMap<String, String>,
+) -> Vec<Addressed> {
+    let mut ways = config.ways(labels, subject.receivers());
+    let stage = match (event.name, event.step) {
+        (AlertName::CredentialExpired, _) => Stage::Expired,
+        (AlertName::CredentialExpiring, Some(step)) => Stage::Step(step),
+        _ => Stage::NoStep,
     };
-    targets(config, subject.receivers())
+    let escalated: Vec<Arc<str>> =
+        subject.policy().escalated_to(stage).into_iter().cloned().collect();
+    if !escalated.is_empty() {
+        for way in config.ways(labels, &escalated) {
+            if ways.iter().all(|it| it.receiver != way.receiver) {
+                ways.push(way);
+            }
+        }
+    }
+    let to = |way: &Way<'_>| {
+        let Route { group_wait, group_interval, mutes, .. } = way.route;
+        let group =
+            Grouping { key: way.group(labels), wait: *group_wait, interval: *group_interval };
+        let addressed = targets(config, [way.receiver]).into_iter().map(|target| Addressed {
+            grouping: match target.integration {
+                Integration::Email => group.clone(),
+                Integration::Webhook => Grouping::default(),
+            },
+            target,
+            mutes: mutes.clone(),
+        });
+        addressed.collect::<Vec<_>>()
+    };
+    ways.iter().flat_map(to).collect()
+}
+
+/// Who is told what cannot be delivered to `target`: the fallback of its receiver, or the receiver of everything else,
+/// unless it is the same.
+pub fn fallback(config: &Config, target: &Target) -> Vec<Addressed> {
+    let named = config.receivers.get(&target.receiver).and_then(|it| it.fallback.as_ref());
+    let instead = named.or(config.route.as_ref().map(|it| &it.receiver));
+    targets(config, instead.filter(|it| **it != target.receiver))
         .into_iter()
-        .map(|target| Addressed { grouping: grouping(&target), target, mutes: Vec::new() })
+        .map(|target| Addressed { target, grouping: Grouping::default(), mutes: Vec::new() })
         .collect()
 }
 
-/// Who is told what cannot be delivered to `target`: the receiver of everything else, unless it is the same.
-pub fn fallback(config: &Config, target: &Target) -> Vec<Addressed> {
-    let instead = config.default_receiver.iter().filter(|it| **it != target.receiver);
-    targets(config, instead)
-        .into_iter()
-        .map(|target| Addressed { target, grouping: Grouping::default(), mutes: Vec::new() })
+/// Who gets a digest: those whom the receiver reaches by mail.
+pub fn digest_readers(config: &Config, receiver: &Arc<str>) -> Vec<Addressed> {
+    let targets = targets(config, [receiver]).into_iter();
+    let by_mail = targets.filter(|it| it.integration == Integration::Email);
+    // A group of its own: nothing else stands in the same mail.
+    let grouping = Grouping { key: "digest".to_owned(), ..Grouping::default() };
+    by_mail
+        .map(|target| Addressed { target, grouping: grouping.clone(), mutes: Vec::new() })
         .collect()
 }
 
@@ -125,17 +181,18 @@ fn slot(name: AlertName) -> &'static str {
 
 /// Everything that a message about the event can say.
 pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
-    let (platform, policy, probed) = match subject {
-        Subject::Credential(platform, credential, state) => (platform, &credential.policy, state),
-        Subject::Platform(platform, _, state) => (platform, &platform.policy, state),
-        Subject::Found(platform, list, state, _) => (platform, &list.policy, state),
+    let (platform, probed) = match subject {
+        Subject::Credential(platform, _, state)
+        | Subject::Platform(platform, _, state)
+        | Subject::Found(platform, _, state, _) => (platform, state),
     };
+    let policy = subject.policy();
     let is_listed = matches!(subject, Subject::Found(..));
     let next_repeat = match event.reason.status() {
         // The steps of a listed key are its reminders.
         Status::Firing if is_listed => None,
         Status::Firing => {
-            policy.repeat.of(event.severity).map(|interval| time::add(event.at, interval))
+            policy.reminded_at(event.severity, event.at, event.name.end(probed.reading))
         }
         Status::Resolved => None,
     };
@@ -172,6 +229,7 @@ pub fn notice(subject: Subject<'_>, event: &Event) -> Notice {
             Subject::Credential(..) | Subject::Found(..) => None,
         },
         undelivered: None,
+        digest: None,
     }
 }
 

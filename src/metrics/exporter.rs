@@ -145,7 +145,17 @@ fn counts(encoder: &mut DescriptorEncoder<'_>, channels: &Channels) -> fmt::Resu
         "ece_expiry_exporter_notification_requests_failed",
         "Delivery requests that failed",
         |it| it.requests_failed,
-    )
+    )?;
+    let mut family = family::counter(
+        encoder,
+        "ece_expiry_exporter_notifications_suppressed",
+        "Notifications put off on purpose, by a silence or a mute; what is still true is told when it ends",
+    )?;
+    for ((receiver, why), count) in &channels.suppressed {
+        let labels = [("receiver", receiver.as_ref()), ("reason", why.label())];
+        family::count(&mut family.encode_family(&labels)?, *count)?;
+    }
+    Ok(())
 }
 
 fn waiting(encoder: &mut DescriptorEncoder<'_>, channels: &Channels, dead: u64) -> fmt::Result {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::delivery::{Integration, Target};
+use crate::delivery::{Hush, Integration, Target};
 
 /// Upper bounds of the buckets of the notification duration, in seconds. A notification that waits for a dead channel
 /// takes hours, hence the long tail.
@@ -78,6 +78,8 @@ pub(super) struct Own {
 pub(super) struct Channels {
     pub(super) sent: BTreeMap<ChannelKey, Channel>,
     pub(super) durations: BTreeMap<Integration, Durations>,
+    /// By receiver and reason.
+    pub(super) suppressed: BTreeMap<(Arc<str>, Hush), u64>,
 }
 
 /// Numbers of one receiver and integration.
@@ -183,6 +185,9 @@ impl Telemetry {
         let mut channels = self.channels();
         for (receiver, integration) in targets {
             channels.durations.entry(integration).or_default();
+            for why in Hush::ALL {
+                channels.suppressed.entry((Arc::clone(&receiver), why)).or_default();
+            }
             channels.sent.entry((receiver, integration)).or_default();
         }
     }
@@ -190,6 +195,11 @@ impl Telemetry {
     /// A message was composed and committed; its first attempt follows.
     pub fn notification_composed(&self, target: &Target) {
         self.channel(target, |it| it.composed += 1);
+    }
+
+    /// A notice to `receiver` was held back.
+    pub fn notification_suppressed(&self, receiver: &Arc<str>, why: Hush) {
+        *self.channels().suppressed.entry((Arc::clone(receiver), why)).or_default() += 1;
     }
 
     /// A delivery was attempted, first or again.

@@ -25,6 +25,8 @@ pub(super) struct Draft {
     pub(super) owed: Vec<delivery::Owed>,
     /// What changes of the keys of lists, by the position of the list's credential.
     pub(super) lists: BTreeMap<usize, ListDraft>,
+    /// When the digest that is owed was due.
+    pub(super) digest_at: Option<DateTime<Utc>>,
     /// Subjects and events, for the log.
     pub(super) told: Vec<(String, alert::Event)>,
 }
@@ -40,7 +42,10 @@ pub(super) struct ListDraft {
 
 impl Draft {
     pub(super) fn is_empty(&self) -> bool {
-        self.credentials.is_empty() && self.platforms.is_empty() && self.lists.is_empty()
+        self.credentials.is_empty()
+            && self.platforms.is_empty()
+            && self.lists.is_empty()
+            && self.digest_at.is_none()
     }
 
     pub(super) fn owe_platform(
@@ -111,7 +116,7 @@ impl Monitor {
     /// Lets a draft take effect: at once if only the freshness has changed, else when it is recorded; what cannot be
     /// recorded is forgotten.
     pub(super) async fn commit(&mut self, mut draft: Draft, now: DateTime<Utc>) -> Committed {
-        let is_owing = !draft.owed.is_empty();
+        let is_owing = !draft.owed.is_empty() || draft.digest_at.is_some();
         let changed: Vec<usize> = draft.lists.keys().copied().collect();
         if is_owing || self.has_substance(&draft) || self.unsaved.may_save(now) {
             if let Err(error) = self.record(&mut draft, now).await {
@@ -146,6 +151,7 @@ impl Monitor {
         for (at, list_draft) in draft.lists {
             self.lists.get_mut(&at).expect("a draft is of a list").apply(list_draft, now);
         }
+        self.digest_from = draft.digest_at.unwrap_or(self.digest_from);
         if is_owing {
             self.shared.owed.notify_one();
         }
@@ -183,6 +189,7 @@ impl Monitor {
             found: self.of_lists(draft, |it| &it.changes),
             findings: self.of_lists(draft, |it| &it.findings),
             owed: std::mem::take(&mut draft.owed),
+            digest_at: draft.digest_at,
         };
         // A disk that fails is not tried again at once.
         self.unsaved.tried_at = Some(now);

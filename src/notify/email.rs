@@ -32,6 +32,12 @@ pub fn compose(
     origin: &Origin,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<u8>> {
+    if let [Notice { digest: Some(digest), .. }] = notices {
+        let letter = Letter::digest(digest, origin, now)?;
+        let host = mail_host(origin);
+        let (id, headers) = (format!("<{id}@{host}>"), for_machines(id, &host));
+        return written(config, recipient, &letter, Envelope { id, thread: None, headers }, now);
+    }
     let mut sorted = Vec::with_capacity(notices.len());
     for notice in notices {
         sorted.push((notice, Topic::of(notice)?));
@@ -43,30 +49,64 @@ pub fn compose(
         (resolved, mildness, expires_at.unwrap_or(DateTime::<Utc>::MAX_UTC), &notice.platform)
     });
     let (first, topic) = *sorted.first().context("a mail needs at least one notice")?;
-    let letter = Letter::new(&sorted, origin, now);
     let host = mail_host(origin);
+    let envelope = Envelope {
+        id: format!("<{id}@{host}>"),
+        thread: (sorted.len() == 1).then(|| thread_root(first, &host)),
+        headers: filter_headers(&sorted, topic, id, &host),
+    };
+    written(config, recipient, &Letter::new(&sorted, origin, now), envelope, now)
+}
 
+/// What stands around a letter.
+struct Envelope {
+    /// The `Message-ID`.
+    id: String,
+    /// The message that this one answers to.
+    thread: Option<String>,
+    headers: Vec<(&'static str, String)>,
+}
+
+fn written(
+    config: &EmailConfig,
+    recipient: &str,
+    letter: &Letter,
+    envelope: Envelope,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<u8>> {
+    let Envelope { id, thread, headers } = envelope;
+    let boundary =
+        format!("=_{}", id.trim_matches(['<', '>']).split('@').next().unwrap_or_default());
     let mut message = Message::builder()
         .from(mailbox(&config.from, "from")?)
         .to(mailbox(recipient, "to")?)
         .subject(letter.subject.clone())
         .date(SystemTime::from(now))
-        .message_id(Some(format!("<{id}@{host}>")));
+        .message_id(Some(id));
     if let Some(reply_to) = &config.reply_to {
         message = message.reply_to(mailbox(reply_to, "reply_to")?);
     }
-    if sorted.len() == 1 {
-        let root = thread_root(first, &host);
+    if let Some(root) = thread {
         message = message.in_reply_to(root.clone()).references(root);
     }
-    for (name, value) in filter_headers(&sorted, topic, id, &host) {
+    for (name, value) in headers {
         message = raw_header(message, name, value)?;
     }
     let body = MultiPart::alternative()
-        .boundary(format!("=_{id}"))
+        .boundary(boundary)
         .singlepart(part(ContentType::TEXT_PLAIN, letter.text()))
         .singlepart(part(ContentType::TEXT_HTML, letter.html()?));
     Ok(message.multipart(body).context("cannot build the mail")?.formatted())
+}
+
+/// Headers of every mail for auto-responders and filters.
+fn for_machines(id: &str, host: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("Auto-Submitted", "auto-generated".to_owned()),
+        ("X-Auto-Response-Suppress", "All".to_owned()),
+        ("List-Id", format!("ECE credential expiry <ece-expiry.{host}>")),
+        ("X-ECE-Expiry-Event", id.to_owned()),
+    ]
 }
 
 /// Headers for machines: auto-responders, filters and mail readers that show importance.
@@ -78,14 +118,9 @@ fn filter_headers(
 ) -> Vec<(&'static str, String)> {
     let firing = sorted.iter().any(|(_, it)| it.reason.status() == Status::Firing);
     let status = if firing { Status::Firing } else { Status::Resolved };
-    let mut headers = vec![
-        ("Auto-Submitted", "auto-generated".to_owned()),
-        ("X-Auto-Response-Suppress", "All".to_owned()),
-        ("List-Id", format!("ECE credential expiry <ece-expiry.{host}>")),
-        ("X-ECE-Expiry-Severity", worst.severity.label().to_owned()),
-        ("X-ECE-Expiry-Status", status.label().to_owned()),
-        ("X-ECE-Expiry-Event", id.to_owned()),
-    ];
+    let mut headers = for_machines(id, host);
+    headers.push(("X-ECE-Expiry-Severity", worst.severity.label().to_owned()));
+    headers.push(("X-ECE-Expiry-Status", status.label().to_owned()));
     if let Some((first, _)) = sorted.first() {
         if sorted.iter().all(|(it, _)| it.platform == first.platform) {
             headers.push(("X-ECE-Expiry-Platform", plain(&first.platform)));

@@ -3,6 +3,8 @@
 //! First what and when, then who owns it, what breaks, how fresh the knowledge is, what to do, and last why this mail
 //! came and when the next one does. Both forms are made from one `Letter`, so they cannot disagree.
 
+mod digest;
+
 use std::sync::LazyLock;
 
 use anyhow::Context as _;
@@ -22,6 +24,8 @@ use crate::delivery::{Notice, NoticeCredential};
 const SECTIONS_MAX: usize = 20;
 /// The most notices of a group in the list above the sections; the rest is a number.
 const LIST_MAX: usize = 200;
+/// The most channels that are named as unreachable.
+const UNDELIVERED_MAX: usize = 5;
 /// The width of a line of text, as mail readers expect it.
 const LINE_CHARS_MAX: usize = 76;
 /// The column in which the values of the table of facts begin.
@@ -45,10 +49,14 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
 pub struct Letter {
     /// The subject, `[ECE prod] CRITICAL: …`.
     pub subject: String,
+    /// What stands above everything: why this mail comes to this reader, or what a digest comes to.
+    opening: Vec<String>,
     /// For a group, one line for each notice, worst first; empty for a single notice.
     list: Vec<Line>,
     /// How many notices of a group are not in the list.
     unlisted: usize,
+    /// For a digest, what is well and expires next.
+    upcoming: Vec<Line>,
     /// The notices in full.
     sections: Vec<Section>,
     /// How many notices of a group have no section.
@@ -99,8 +107,10 @@ impl Letter {
         let listed = if single { &notices[..0] } else { &notices[..notices.len().min(LIST_MAX)] };
         Self {
             subject: subject(notices, now),
+            opening: undelivered(notices),
             list: listed.iter().map(|(notice, topic)| line(notice, *topic, now)).collect(),
             unlisted: if single { 0 } else { notices.len() - listed.len() },
+            upcoming: Vec::new(),
             sections: notices
                 .iter()
                 .take(SECTIONS_MAX)
@@ -109,22 +119,30 @@ impl Letter {
             omitted: notices.len().saturating_sub(SECTIONS_MAX),
             link: origin.link(""),
             hint: origin.external_url.is_none().then_some(NO_LINKS),
-            signature: format!(
-                "Sent by ece-expiry-exporter {} on {}.",
-                origin.version,
-                plain(&origin.instance)
-            ),
+            signature: signature(origin),
         }
     }
 
     /// The letter as plain text, lines up to 76 characters where words allow it.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        for line in &self.list {
-            wrap(&mut out, &format!("{:<9} ", line.tag), 10, &line.text);
+        for paragraph in &self.opening {
+            wrap(&mut out, "", 0, paragraph);
+            out.push('\n');
         }
+        let lines = |out: &mut String, lines: &[Line]| {
+            for line in lines {
+                wrap(out, &format!("{:<9} ", line.tag), 10, &line.text);
+            }
+        };
+        lines(&mut out, &self.list);
         if 0 < self.unlisted {
             wrap(&mut out, "", 0, &format!("… and {} more.", self.unlisted));
+        }
+        if !self.upcoming.is_empty() {
+            out.push_str(if self.list.is_empty() { "" } else { "\n" });
+            out.push_str("Next to expire\n");
+            lines(&mut out, &self.upcoming);
         }
         for section in &self.sections {
             if !out.is_empty() {
@@ -193,6 +211,26 @@ impl Section {
         wrap(out, "", 0, &self.why);
         wrap(out, "", 0, &self.next);
     }
+}
+
+/// Whom the messages could not reach, so that the reader knows why they came here.
+fn undelivered(notices: &[(&Notice, Topic)]) -> Vec<String> {
+    let mut said = Vec::new();
+    for undelivered in notices.iter().filter_map(|(notice, _)| notice.undelivered.as_ref()) {
+        let sentence = format!(
+            "You are told instead of {}, which cannot be reached: {}",
+            phrase(&undelivered.target),
+            phrase(&undelivered.why)
+        );
+        if !said.contains(&sentence) && said.len() < UNDELIVERED_MAX {
+            said.push(sentence);
+        }
+    }
+    said
+}
+
+fn signature(origin: &Origin) -> String {
+    format!("Sent by ece-expiry-exporter {} on {}.", origin.version, plain(&origin.instance))
 }
 
 /// `[ECE prod] CRITICAL: terraform expires in 6 days (2026-11-30)`, or for a group how many need attention.

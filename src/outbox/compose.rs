@@ -6,9 +6,9 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 
 use super::Outbox;
-use crate::delivery::{Integration, Notice, Parcel, Target};
+use crate::delivery::{Integration, Notice, Parcel, Target, Telling, telling};
 use crate::notify;
-use crate::store::Waiting;
+use crate::store::{Held, Waiting};
 
 /// How many waiting notices are composed in one transaction.
 const COMPOSE_MAX: usize = 2_000;
@@ -30,8 +30,21 @@ impl Outbox {
             self.store.waiting(now, COMPOSE_MAX).await.context("cannot read what is owed")?;
         let count = waiting.len();
         let mut by_group: BTreeMap<(Target, String), Vec<(i64, Notice)>> = BTreeMap::new();
-        for Waiting { row, to, notice, .. } in waiting {
-            by_group.entry((to.target, to.grouping.key)).or_default().push((row, notice));
+        let mut held = Vec::new();
+        for Waiting { row, to, status, notice } in waiting {
+            let mutes = to.mutes.iter().filter_map(|name| self.config.mutes.get(name));
+            match telling(&notice, status, mutes, &self.silences, now) {
+                Telling::Now => {
+                    by_group.entry((to.target, to.grouping.key)).or_default().push((row, notice));
+                }
+                Telling::NotBefore(until, why) => {
+                    self.telemetry.notification_suppressed(&to.target.receiver, why);
+                    held.push(Held { row, why, until });
+                }
+            }
+        }
+        if !held.is_empty() {
+            self.store.hold(held).await.context("cannot hold back what a quiet time covers")?;
         }
         let mut parcels = Vec::new();
         for ((target, group), notices) in by_group {

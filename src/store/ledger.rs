@@ -2,6 +2,7 @@
 //!
 //! Parameters are written `?1`, by position: SQLite numbers `$1` by its first appearance, whatever its digits say.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 
 use super::parcels::{AT_REST, dissolve};
 use super::{Held, Waiting, found};
-use crate::alert::Status;
+use crate::alert::{Reason, Status};
 use crate::delivery::{Addressed, Grouping, Integration, Notice, Owed, Target, Undelivered, ended};
 use crate::time::to_ms;
 
@@ -26,19 +27,54 @@ pub(super) fn owe(
     match owed.status {
         Status::Firing => {
             for to in &owed.to {
-                if insert(transaction, owed, to, now)? == Inserted::Yes {
+                let untold = untold(transaction, owed, &to.target)?;
+                let notice = match untold {
+                    Some(reason) => Cow::Owned(Notice { reason, repeat: 0, ..owed.notice.clone() }),
+                    None => Cow::Borrowed(&owed.notice),
+                };
+                if insert(transaction, owed, &notice, to, now)? == Inserted::Yes {
                     supersede(transaction, owed, Some(&to.target))?;
                 }
             }
         }
         Status::Resolved => {
             for to in told(transaction, &owed.thread)? {
-                insert(transaction, owed, &to, now)?;
+                insert(transaction, owed, &owed.notice, &to, now)?;
             }
             supersede(transaction, owed, None)?;
         }
     }
     Ok(())
+}
+
+/// Why the target would have been told of what this fact takes the place of and nobody has told: to somebody who has not
+/// heard of an alert its reminder is new. `None` if it is as the fact says.
+fn untold(
+    transaction: &Transaction<'_>,
+    owed: &Owed,
+    target: &Target,
+) -> anyhow::Result<Option<String>> {
+    let mut statement = transaction.prepare_cached(&format!(
+        "SELECT DISTINCT json_extract(notice, '$.reason') FROM owed
+         WHERE thread = ?1 AND key <> ?2 AND receiver = ?3 AND integration = ?4 AND channel = ?5 AND recipient = ?6
+             AND status = 'firing' AND (state = 'waiting' OR state = 'composed'
+                 AND EXISTS (SELECT 1 FROM parcel WHERE id = parcel_id AND {AT_REST}))"
+    ))?;
+    let integration = target.integration.label();
+    let rows = statement.query_map(
+        params![
+            owed.thread,
+            owed.key,
+            &*target.receiver,
+            integration,
+            &*target.channel,
+            target.recipient
+        ],
+        |row| row.get::<_, String>(0),
+    )?;
+    let waiting = rows.collect::<Result<Vec<_>, _>>()?;
+    let strongest = [Reason::New, Reason::Escalated].map(Reason::label);
+    Ok(strongest.into_iter().find(|it| waiting.iter().any(|one| one == it)).map(str::to_owned))
 }
 
 /// Those who were last told that the thread's alert fires. A message that was tried may have been read; an end that was
@@ -82,6 +118,7 @@ enum Inserted {
 fn insert(
     transaction: &Transaction<'_>,
     owed: &Owed,
+    notice: &Notice,
     to: &Addressed,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Inserted> {
@@ -114,7 +151,7 @@ fn insert(
             wait,
             interval,
             serde_json::to_string(&mutes.iter().map(|it| &**it).collect::<Vec<&str>>())?,
-            serde_json::to_string(&owed.notice)?,
+            serde_json::to_string(notice)?,
             to_ms(now),
             not_before,
         ])?;

@@ -150,7 +150,9 @@ fn the_example_names_every_key_of_the_schema() {
         }
     }
     let mut found = Vec::new();
-    keys(&serde_json::from_str(&config::schema()).unwrap(), &mut found);
+    let schema: serde_json::Value = serde_json::from_str(&config::schema()).unwrap();
+    keys(&schema, &mut found);
+    keys(&schema["$defs"]["route"], &mut found);
     assert!(50 < found.len());
     for key in found {
         assert!(
@@ -177,7 +179,7 @@ fn what_is_left_out_has_its_default() {
     let config = parse(&folder, &minimal(""));
     assert_eq!(config.global.probe_timeout, Duration::from_secs(10));
     assert_eq!(config.storage_path, Path::new("/var/lib/ece-expiry-exporter"));
-    assert_eq!(config.group_wait, Duration::from_secs(30));
+    assert!(config.route.is_none());
     let platform = &config.platforms[0];
     assert_eq!(platform.urls, ["https://ece.example.org:12443"]);
     assert_eq!(platform.max_concurrent_probes, 16);
@@ -271,11 +273,18 @@ receivers: [{{name: one, {hook}}}, {{name: two, {hook}}}, {{name: three, {hook}}
 "
     );
     let config = parse(&folder(), &text);
-    let told: Vec<Vec<&str>> = config
-        .credentials()
-        .map(|(_, it)| it.receivers.iter().map(AsRef::as_ref).collect())
-        .collect();
-    assert_eq!(told, [vec!["one"], vec!["two"], vec!["three", "one"]]);
+    let labels = std::collections::BTreeMap::new();
+    let told = |shortcut| -> Vec<&str> {
+        config.ways(&labels, shortcut).iter().map(|it| it.receiver.as_ref()).collect()
+    };
+    let of_credentials: Vec<Vec<&str>> =
+        config.credentials().map(|(_, it)| told(&it.receivers)).collect();
+    assert_eq!(of_credentials, [vec!["one"], vec!["two"], vec!["three", "one"]]);
+    let of_platforms: Vec<Vec<&str>> =
+        config.platforms.iter().map(|it| told(&it.receivers)).collect();
+    assert_eq!(of_platforms, [vec!["one"], vec!["two"]]);
+    // Only what is written is a shortcut.
+    assert!(config.platforms[0].receivers.is_empty());
     assert_eq!(config.warnings, [""; 0]);
 }
 

@@ -31,6 +31,7 @@ mod serve;
 mod sim;
 mod spec;
 mod store;
+mod telling;
 mod tidy;
 mod tls;
 mod web;

@@ -44,6 +44,8 @@ pub fn policy() -> Arc<Policy> {
         never_expires: Some(Severity::Info),
         failures_before_alert: 3,
         repeat: Repeat::default(),
+        reminders: Vec::new(),
+        escalations: Vec::new(),
     })
 }
 
@@ -155,6 +157,7 @@ fn small() -> Snapshot {
             }),
         ],
         lists: vec![Arc::new(inventory()), deployments()],
+        silences: Arc::default(),
     }
 }
 

@@ -74,6 +74,7 @@ fn notice(alert: AlertName, reason: Reason, severity: Severity) -> Notice {
         },
         clock_skew_seconds: None,
         undelivered: None,
+        digest: None,
     }
 }
 
@@ -132,13 +133,14 @@ fn webhook_config(url: SecretSource) -> WebhookConfig {
 /// A configuration with one receiver, `r`.
 fn config(emails: Vec<EmailConfig>, webhooks: Vec<WebhookConfig>) -> Arc<Config> {
     let name: Arc<str> = "r".into();
-    let receiver = Receiver { name: Arc::clone(&name), emails, webhooks };
+    let receiver = Receiver { name: Arc::clone(&name), emails, webhooks, fallback: None };
     Arc::new(Config {
         global: Global { probe_timeout: Duration::from_secs(10), external_url: None },
         platforms: Vec::new(),
         receivers: BTreeMap::from([(name, Arc::new(receiver))]),
-        default_receiver: None,
-        group_wait: Duration::ZERO,
+        route: None,
+        mutes: BTreeMap::new(),
+        digest: None,
         storage_path: PathBuf::new(),
         warnings: Vec::new(),
     })

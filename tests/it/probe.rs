@@ -35,6 +35,8 @@ fn policy() -> Arc<Policy> {
         never_expires: None,
         failures_before_alert: 3,
         repeat: Repeat::default(),
+        reminders: Vec::new(),
+        escalations: Vec::new(),
     })
 }
 

@@ -254,6 +254,11 @@ const PARTS: [Part; 7] = [
                 "increase(ece_expiry_exporter_notification_requests_failed_total[1h]) > 0",
             ),
             (
+                "ece_expiry_exporter_notifications_suppressed_total",
+                "For each receiver, by reason: `silenced`, `muted`",
+                "increase(ece_expiry_exporter_notifications_suppressed_total[1d])",
+            ),
+            (
                 "ece_expiry_exporter_notifications_pending",
                 CHANNEL,
                 "ece_expiry_exporter_notifications_pending > 0",

@@ -113,6 +113,7 @@ async fn states(program: &Program) -> Vec<String> {
         config_yaml: Arc::default(),
         reload,
         probe,
+        silence: mpsc::channel(1).0,
         lifecycle: Lifecycle::Disabled,
         telemetry_path: "/metrics".to_owned(),
         version: BuildInfo::current(),

@@ -435,6 +435,8 @@ fn inventory(key: BorrowedKey) -> Inventory {
         never_expires: None,
         failures_before_alert: 1,
         repeat: Repeat::default(),
+        reminders: Vec::new(),
+        escalations: Vec::new(),
     };
     Inventory {
         key,

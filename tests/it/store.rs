@@ -48,6 +48,7 @@ fn owed(key: &str, status: Status) -> Owed {
         probe: NoticeProbe::default(),
         clock_skew_seconds: None,
         undelivered: None,
+        digest: None,
     };
     let target = Target {
         receiver: "ops".into(),

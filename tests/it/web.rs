@@ -57,8 +57,7 @@ impl Server {
         options: ServeOptions,
         change: impl FnOnce(&mut Web),
     ) -> Self {
-        let board = Arc::new(Board::default());
-        board.replace(snapshot);
+        let board = Arc::new(Board::new(snapshot));
         let (reload, reloads) = mpsc::channel(1);
         let (probe, probes) = mpsc::channel(8);
         let (stop, stopped) = watch::channel(false);
@@ -68,6 +67,7 @@ impl Server {
             config_yaml: Arc::new(RwLock::new("api_key: <secret>\n".to_owned())),
             reload,
             probe,
+            silence: mpsc::channel(1).0,
             lifecycle: Lifecycle::Enabled,
             telemetry_path: "/metrics".to_owned(),
             version: BuildInfo::current(),

@@ -59,6 +59,8 @@ pub struct World {
     /// Lines of the configuration's `global`.
     pub global: String,
     pub receivers: String,
+    /// The value of the configuration's `route`.
+    pub route: String,
 }
 
 impl World {
@@ -102,6 +104,7 @@ impl World {
             extra: String::new(),
             platforms: String::new(),
             global: "schedule: 1h".to_owned(),
+            route: "{receiver: ops, group_wait: 0s, group_interval: 1s}".to_owned(),
         };
         world.write("ca.pem", world.certificates.ca_pem());
         world.write("smtp-password", "smtp-password-CANARY");
@@ -153,7 +156,9 @@ impl World {
                 .unwrap();
         }
         text.push_str(&self.platforms);
-        text + "route: {receiver: ops, group_wait: 0s}\nstorage: {path: store}\n"
+        text + "route: "
+            + &self.route
+            + "\nstorage: {path: store}\n"
             + &self.receivers
             + &self.extra
     }
@@ -178,8 +183,8 @@ impl World {
         };
         let monitor = Monitor::new(config.clone(), shared.clone(), now()).await.unwrap();
         let origin = app::origin(&config);
-        let outbox = Outbox::new(config, store, telemetry, origin, now()).await.unwrap();
-        Program { monitor, outbox, shared, clock: self.clock.clone() }
+        let outbox = Outbox::new(config, shared.clone(), origin, now()).await.unwrap();
+        Program { monitor, outbox, shared, clock: self.clock.clone(), wake: now() }
     }
 
     /// Sets the time for the program and for ECE.
@@ -195,13 +200,15 @@ pub struct Program {
     pub outbox: Outbox,
     pub shared: Shared,
     clock: Clock,
+    /// When the outbox has something to do again.
+    wake: DateTime<Utc>,
 }
 
 impl Program {
     /// One step of both loops now.
     pub async fn step(&mut self) {
         self.monitor.step(now(), now).await;
-        self.outbox.step(now(), now).await.unwrap();
+        self.wake = self.outbox.step(now(), now).await.unwrap();
     }
 
     /// Lets simulated time pass, stopping wherever a loop has something to do, at least every `every`.
@@ -211,6 +218,7 @@ impl Program {
             let wake = self
                 .monitor
                 .next_wake(now())
+                .min(self.wake)
                 .min(now() + every)
                 .max(now() + TimeDelta::seconds(1))
                 .min(end);

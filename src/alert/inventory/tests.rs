@@ -21,6 +21,8 @@ fn inventory() -> Inventory {
         never_expires: Some(Severity::Info),
         failures_before_alert: 3,
         repeat: Repeat::default(),
+        reminders: Vec::new(),
+        escalations: Vec::new(),
     };
     Inventory {
         key: BorrowedKey { credential: "ops".into(), source: SecretSource::Env("OPS".to_owned()) },

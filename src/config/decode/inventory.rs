@@ -66,7 +66,8 @@ pub(super) fn inventory(
     let mut inherited = Inherited { schedule_text, schedule, ..known.inherited.clone() };
     if which == Which::Deployments {
         let policy = Policy::clone(&inherited.policy);
-        inherited.policy = Arc::new(Policy { steps: deployment_steps(), ..policy });
+        let escalations = Vec::new();
+        inherited.policy = Arc::new(Policy { steps: deployment_steps(), escalations, ..policy });
     }
     let known = Around { inherited: &inherited, ..known };
     let never_expires = if fields.has("never_expires") || which == Which::Deployments {
@@ -79,8 +80,9 @@ pub(super) fn inventory(
     let mut credential = watched(reader, &fields, known, name, kind)?;
     if let CredentialKind::Inventory(inventory) = &mut credential.kind {
         // The steps are the reminders: a key of which nobody takes care would be told for ever.
-        let repeat = Repeat::default();
-        let policy = Policy { never_expires, repeat, ..Policy::clone(&credential.policy) };
+        let (repeat, reminders) = (Repeat::default(), Vec::new());
+        let policy =
+            Policy { never_expires, repeat, reminders, ..Policy::clone(&credential.policy) };
         *inventory =
             Arc::new(Inventory { policy: Arc::new(policy), ..Inventory::clone(inventory) });
     }

@@ -11,11 +11,8 @@ pub(super) const NOTE: Field =
     Field::new("renewal_note", Kind::Text, "Who renews it and how, in people's words.");
 pub(super) const LABELS: Field =
     Field::new("labels", Kind::TextMap, "Free labels, at most 8; values have at most 128 bytes.");
-pub(super) const RECEIVERS: Field = Field::new(
-    "receivers",
-    Kind::Texts,
-    "Who is told, instead of the platform's or the route's receiver.",
-);
+pub(super) const RECEIVERS: Field =
+    Field::new("receivers", Kind::Texts, "Who is told, whatever the platform and the routes say.");
 const SCHEDULE: Field = Field::new("schedule", Kind::Schedule, SCHEDULE_DOC);
 pub(super) const ZONE: Field = Field::new("timezone", Kind::Zone, ZONE_DOC);
 pub(super) const STEPS: Field = Field::new("steps", Kind::Many(&STEP), STEPS_DOC);

@@ -19,6 +19,8 @@ fn inventory() -> Inventory {
             never_expires: None,
             failures_before_alert: 3,
             repeat: Repeat::default(),
+            reminders: Vec::new(),
+            escalations: Vec::new(),
         }),
         lifetime_max: None,
         created: None,

@@ -299,6 +299,8 @@ mod tests {
                 never_expires: None,
                 failures_before_alert: 3,
                 repeat: Repeat::default(),
+                reminders: Vec::new(),
+                escalations: Vec::new(),
             }),
             key_id: None,
             reading,
