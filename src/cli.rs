@@ -332,6 +332,7 @@ fn check_config(source: &Source) -> anyhow::Result<ExitCode> {
     match source.load() {
         Ok(config) => {
             use std::fmt::Write;
+            crate::notify::check_formats(&config)?;
             let mut text = String::new();
             for warning in &config.warnings {
                 let _ = writeln!(text, "warning: {warning}");

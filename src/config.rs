@@ -14,6 +14,7 @@ mod reader;
 mod shapes;
 mod check;
 mod flavor;
+mod format;
 mod policy;
 mod matchers;
 mod routes;
@@ -35,6 +36,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::flavor::Flavor;
+pub use self::format::{
+    AnswerRule, Body, BodyValue, Carries, FormatFile, Param, Template, WebhookFormat,
+};
 pub use self::inventory::{
     Deployments, Filter, Inventory, InventoryScope, ItemKind, KeyScope, Pattern,
 };
@@ -401,13 +405,21 @@ pub struct SmtpAuth {
     pub password: SecretSource,
 }
 
-/// A webhook channel: the generic payload, version 1.
+/// A webhook channel.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
-    /// Its name among those of its receiver: that of the file or variable of the URL.
+    /// Its name among those of its receiver: that of the file or variable of the URL, or of its secret.
     pub name: Arc<str>,
-    /// Where the URL is read; its path and query may be a secret, so it is one.
-    pub url: SecretSource,
+    /// What the messages look like.
+    pub format: WebhookFormat,
+    /// The settings of the format, its defaults included.
+    pub params: BTreeMap<String, String>,
+    /// Where the secret in the body is read, if the format has one.
+    pub secret: Option<SecretSource>,
+    /// The most alerts in one message of Alertmanager's format; 0 is all.
+    pub max_alerts: usize,
+    /// Where the URL is read; its path and query may be a secret, so it is one. `None` is the URL of the format.
+    pub url: Option<SecretSource>,
     /// Plain HTTP is allowed (it always is to this machine itself).
     pub allow_http: bool,
     /// Signing secrets (`whsec_…`), newest first; empty is unsigned. Several sign one message during a rotation.

@@ -19,9 +19,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::digest::Digest;
 pub use self::label::{fingerprint, hash, labels};
-pub use self::notice::{Subject, digest_readers, ended, fallback, notice, owed, targets};
+pub use self::notice::{
+    Subject, carries, digest_readers, ended, fallback, notice, owed, slot, targets,
+};
 pub use self::quiet::{Silence, SilenceState, Telling, telling};
 use crate::alert::Status;
+use crate::config::WebhookConfig;
 use crate::time;
 
 /// Waits between attempts; after the last one its length again and again.
@@ -46,22 +49,70 @@ const TRIED_FOR_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub enum Integration {
     /// Mail.
     Email,
-    /// The generic webhook.
+    /// A webhook for programs: our payload, CloudEvents, Alertmanager's payload, or a template.
     Webhook,
+    /// Alertmanager's API.
+    Alertmanager,
+    /// The Events API v2 of `PagerDuty`.
+    Pagerduty,
+    /// Slack.
+    Slack,
+    /// Microsoft Teams.
+    Teams,
+    /// Discord.
+    Discord,
+    /// ntfy.
+    Ntfy,
+    /// Jira Service Management, or Opsgenie.
+    Jsm,
 }
 
 impl Integration {
-    /// The label value: `email`, `webhook`.
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Email,
+        Self::Webhook,
+        Self::Alertmanager,
+        Self::Pagerduty,
+        Self::Slack,
+        Self::Teams,
+        Self::Discord,
+        Self::Ntfy,
+        Self::Jsm,
+    ];
+
+    /// The integration of a webhook, by its format.
+    pub fn of(webhook: &WebhookConfig) -> Self {
+        match webhook.format.name() {
+            "pagerduty" => Self::Pagerduty,
+            "slack" => Self::Slack,
+            "teams" => Self::Teams,
+            "discord" => Self::Discord,
+            "ntfy" => Self::Ntfy,
+            "jsm" => Self::Jsm,
+            // The payload of Alertmanager goes to a webhook, not to Alertmanager.
+            _ => Self::Webhook,
+        }
+    }
+
+    /// The label value: `email`, `webhook`, `slack`, …
     pub fn label(self) -> &'static str {
         match self {
             Self::Email => "email",
             Self::Webhook => "webhook",
+            Self::Alertmanager => "alertmanager",
+            Self::Pagerduty => "pagerduty",
+            Self::Slack => "slack",
+            Self::Teams => "teams",
+            Self::Discord => "discord",
+            Self::Ntfy => "ntfy",
+            Self::Jsm => "jsm",
         }
     }
 
     /// The integration of a label value.
     pub fn parse(label: &str) -> Option<Self> {
-        [Self::Email, Self::Webhook].into_iter().find(|it| it.label() == label)
+        Self::ALL.into_iter().find(|it| it.label() == label)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! `compose` turns notices into bytes and does nothing else; the outbox commits those bytes before `Sender::send` puts
 //! them on a wire, so a message that is sent again is the same message. What a notice says is in `text` and `advice`,
-//! how a mail looks in `letter`, the formats in `email` and `webhook`. Whether and when to send again is not decided
+//! how a mail looks in `letter`, the formats in `email`, `webhook` and `format`. Whether and when to send again is not decided
 //! here: an attempt ends in `Accepted`, `Retry` or `GiveUp`.
 
 pub mod advice;
 pub mod email;
+pub mod format;
 pub mod letter;
 pub mod text;
 pub mod webhook;
@@ -14,12 +15,14 @@ pub mod webhook;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 
 use self::email::smtp::Mailer;
+use self::format::Phase;
+use self::text::Topic;
 use self::webhook::Hook;
-use crate::alert::AlertName;
+use crate::alert::{AlertName, Status};
 use crate::config::{Config, EmailConfig, Secret, SecretSource, WebhookConfig};
 use crate::delivery::{Accepted, Integration, Notice, Parcel, SendError, Target};
 use crate::time;
@@ -56,7 +59,7 @@ impl Origin {
 pub enum Channel<'a> {
     /// Mail.
     Email(&'a EmailConfig),
-    /// The generic webhook.
+    /// A webhook.
     Webhook(&'a WebhookConfig),
 }
 
@@ -70,30 +73,96 @@ pub fn channel<'a>(config: &'a Config, target: &Target) -> Option<Channel<'a>> {
             let known = email.to.iter().any(|it| bare_address(it).eq_ignore_ascii_case(wanted));
             known.then_some(Channel::Email(email))
         }
-        Integration::Webhook => receiver.webhook(&target.channel).map(Channel::Webhook),
+        // A name whose URL now takes another format is another channel.
+        integration => receiver
+            .webhook(&target.channel)
+            .filter(|it| Integration::of(it) == integration)
+            .map(Channel::Webhook),
     }
 }
 
-/// The message about `notices`: RFC 5322 bytes for mail (any number of notices, the worst comes first), JSON for a
-/// webhook (one notice). `id` becomes its identity.
+/// What a message is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Draft<'a> {
+    /// Its id, `msg_…`.
+    pub id: &'a str,
+    /// The receiver's name.
+    pub receiver: &'a str,
+    /// The mail address; empty for a webhook.
+    pub recipient: &'a str,
+    /// What keeps the notices together, in the notation of Alertmanager (`{}:{alertname="X"}`); empty if nothing does.
+    pub group_key: &'a str,
+    /// What it is about; several only where the channel carries a group.
+    pub notices: &'a [Notice],
+    /// Who sends it.
+    pub origin: &'a Origin,
+    /// When it is composed.
+    pub now: DateTime<Utc>,
+}
+
+/// Notices with their topics, worst first.
+pub type Sorted<'a> = [(&'a Notice, Topic)];
+
+/// The message of `draft`: RFC 5322 bytes for mail, JSON for a webhook, as it is stored: a secret in it is a mark, which
+/// the sender replaces. Mail and formats for people take any number of notices, the worst comes first; others take one.
 ///
 /// # Errors
 /// No notice or too many, a word in one that this version does not know, or an address that is not one.
-pub fn compose(
+pub fn compose(channel: Channel<'_>, draft: &Draft<'_>) -> anyhow::Result<Vec<u8>> {
+    match channel {
+        Channel::Email(config) => {
+            let Draft { recipient, id, notices, origin, now, .. } = *draft;
+            email::compose(config, recipient, id, notices, origin, now)
+        }
+        Channel::Webhook(config) => webhook::compose(config, draft, Phase::AsIs),
+    }
+}
+
+/// The message that ends what a test of `draft` began; `None` where nothing stays open.
+///
+/// # Errors
+/// As `compose`.
+pub fn compose_end_of_test(
     channel: Channel<'_>,
-    recipient: &str,
-    id: &str,
-    notices: &[Notice],
-    origin: &Origin,
-    now: DateTime<Utc>,
-) -> anyhow::Result<Vec<u8>> {
-    match (channel, notices) {
-        (Channel::Email(config), _) => email::compose(config, recipient, id, notices, origin, now),
-        (Channel::Webhook(_), [notice]) => webhook::payload::compose(id, notice, origin, now),
-        (Channel::Webhook(_), _) => {
-            bail!("a webhook carries one notice, not {}", notices.len())
+    draft: &Draft<'_>,
+) -> anyhow::Result<Option<Vec<u8>>> {
+    match channel {
+        Channel::Webhook(config) if config.format.opens_incidents() => {
+            webhook::compose(config, draft, Phase::TestEnds).map(Some)
+        }
+        Channel::Email(_) | Channel::Webhook(_) => Ok(None),
+    }
+}
+
+/// Tries every format file of the user's: each kind of message must come out of it.
+///
+/// # Errors
+/// The first that does not, with file, line and key.
+pub fn check_formats(config: &Config) -> anyhow::Result<()> {
+    for (name, receiver) in &config.receivers {
+        for (at, webhook) in receiver.webhooks.iter().enumerate() {
+            if let Some(file) = webhook.format.file().filter(|it| it.path.is_some()) {
+                format::check(file, webhook)
+                    .with_context(|| format!("receiver {name}, webhook_configs[{at}]"))?;
+            }
         }
     }
+    Ok(())
+}
+
+/// The notices with their topics, worst first.
+fn worst_first(notices: &[Notice]) -> anyhow::Result<Vec<(&Notice, Topic)>> {
+    let mut sorted = Vec::with_capacity(notices.len());
+    for notice in notices {
+        sorted.push((notice, Topic::of(notice)?));
+    }
+    sorted.sort_by_key(|(notice, topic)| {
+        let expires_at = notice.credential.as_ref().and_then(|it| it.expires_at);
+        let resolved = topic.reason.status() == Status::Resolved;
+        let mildness = std::cmp::Reverse(topic.severity);
+        (resolved, mildness, expires_at.unwrap_or(DateTime::<Utc>::MAX_UTC), &notice.platform)
+    });
+    Ok(sorted)
 }
 
 /// A new message id: `msg_` and 26 characters, 48 bits of `now` in milliseconds and 80 random ones, so ids sort by time.
@@ -121,8 +190,9 @@ impl Sender {
     /// Prepares every channel of `config`: reads certificates and builds the HTTP clients, once.
     ///
     /// # Errors
-    /// A certificate or a proxy URL of a channel cannot be used.
+    /// A certificate, a proxy URL or a template of a channel cannot be used.
     pub fn new(config: Arc<Config>) -> anyhow::Result<Self> {
+        check_formats(&config)?;
         let (mut mailers, mut hooks) = (HashMap::new(), HashMap::new());
         for (name, receiver) in &config.receivers {
             for (at, email) in receiver.emails.iter().enumerate() {
@@ -151,6 +221,10 @@ impl Sender {
                 256,
             ),
         };
+        if parcel.body.is_empty() {
+            let why = format!("the message to {target} could not be composed, the log says why");
+            return Err(SendError::GiveUp { why: text::cut(&why, 256) });
+        }
         let receiver = Arc::clone(&target.receiver);
         let (timeout, server) = match channel(&self.config, target).ok_or_else(gone)? {
             Channel::Email(email) => {

@@ -94,8 +94,8 @@ impl Outbox {
         telemetry.register_targets(receivers.flat_map(|receiver| {
             let emails =
                 (!receiver.emails.is_empty()).then(|| (receiver.name.clone(), Integration::Email));
-            let webhooks = (!receiver.webhooks.is_empty())
-                .then(|| (receiver.name.clone(), Integration::Webhook));
+            let webhooks =
+                receiver.webhooks.iter().map(|it| (receiver.name.clone(), Integration::of(it)));
             emails.into_iter().chain(webhooks)
         }));
         Ok(Self {

@@ -11,7 +11,7 @@ use crate::alert::{AlertName, Event, Reason, State};
 use crate::app;
 use crate::config::{Severity, Source};
 use crate::delivery::{Accepted, Parcel, SendError, Subject, notice, targets};
-use crate::notify::{self, Sender};
+use crate::notify::{self, Draft, Sender};
 use crate::time;
 
 pub(super) fn run(source: &Source, receiver: &str) -> anyhow::Result<ExitCode> {
@@ -37,33 +37,41 @@ pub(super) fn run(source: &Source, receiver: &str) -> anyhow::Result<ExitCode> {
     };
     let notice = notice(Subject::Credential(platform, credential, &State::default()), &event);
     let sender = Sender::new(config.clone())?;
+    let origin = app::origin(&config);
     let mut code = ExitCode::SUCCESS;
     let mut answers = String::new();
     runtime()?.block_on(async {
         for target in targets(&config, [name]) {
             let Some(channel) = notify::channel(&config, &target) else { continue };
-            let id = notify::new_id(now);
-            let body = notify::compose(
-                channel,
-                &target.recipient,
-                &id,
-                std::slice::from_ref(&notice),
-                &app::origin(&config),
+            let (id, end_id) = (notify::new_id(now), notify::new_id(now));
+            let draft = Draft {
+                id: &id,
+                receiver: &target.receiver,
+                recipient: &target.recipient,
+                group_key: "",
+                notices: std::slice::from_ref(&notice),
+                origin: &origin,
                 now,
-            )?;
-            let parcel = Parcel {
-                id,
-                target: target.clone(),
-                body,
-                attempts: 1,
-                created_at: now,
-                group: String::new(),
             };
-            match sender.send(&parcel).await {
-                Ok(Accepted(answer)) => writeln!(answers, "ok      {target}: {answer}")?,
-                Err(SendError::Retry { why, .. } | SendError::GiveUp { why }) => {
-                    code = ExitCode::FAILURE;
-                    writeln!(answers, "FAILED  {target}: {why}")?;
+            let end = Draft { id: &end_id, ..draft };
+            // What opened an incident closes it again, as soon as it was taken.
+            let bodies = [
+                Some(("", &id, notify::compose(channel, &draft)?)),
+                notify::compose_end_of_test(channel, &end)?.map(|it| (" (closed)", &end_id, it)),
+            ];
+            for (what, id, body) in bodies.into_iter().flatten() {
+                let id = id.clone();
+                let (target, group) = (target.clone(), String::new());
+                let parcel = Parcel { id, target, body, attempts: 1, created_at: now, group };
+                match sender.send(&parcel).await {
+                    Ok(Accepted(answer)) => {
+                        writeln!(answers, "ok      {}{what}: {answer}", parcel.target)?;
+                    }
+                    Err(SendError::Retry { why, .. } | SendError::GiveUp { why }) => {
+                        code = ExitCode::FAILURE;
+                        writeln!(answers, "FAILED  {}{what}: {why}", parcel.target)?;
+                        break;
+                    }
                 }
             }
         }

@@ -3,14 +3,18 @@
 //! These tables are the one source. The reader refuses what is not in them and takes defaults from them, and
 //! `schema.rs` writes the JSON Schema from them, so neither can know a key that the other does not.
 
+mod format;
 mod inventory;
 mod routes;
 mod watched;
+mod webhook;
 
+pub(super) use self::format::FORMAT;
 pub(super) use self::inventory::{DEPLOYMENTS, INVENTORY};
 pub(super) use self::routes::{CHILD, ROUTE};
 use self::routes::{DIGEST, MUTE, REMINDER};
 use self::watched::{CERTIFICATES, LICENSE};
+use self::webhook::WEBHOOK;
 use super::Flavor;
 
 /// The keys of one map.
@@ -56,6 +60,8 @@ pub(super) enum Kind {
     Paths,
     /// Any keys, each with a text.
     TextMap,
+    /// Any lists and maps of texts.
+    Tree,
     One(&'static Table),
     Many(&'static Table),
 }
@@ -407,8 +413,12 @@ static RECEIVER: Table = Table {
     ],
     instead: &[
         ("alertmanager_configs", LATER),
-        ("slack_configs", LATER),
-        ("pagerduty_configs", LATER),
+        ("slack_configs", "use `webhook_configs: [{format: slack, url_file: FILE}]`"),
+        ("pagerduty_configs", "use `webhook_configs: [{format: pagerduty, secret_file: FILE}]`"),
+        ("msteams_configs", "use `webhook_configs: [{format: teams, url_file: FILE}]`"),
+        ("msteamsv2_configs", "use `webhook_configs: [{format: teams, url_file: FILE}]`"),
+        ("discord_configs", "use `webhook_configs: [{format: discord, url_file: FILE}]`"),
+        ("opsgenie_configs", "use `webhook_configs: [{format: jsm, …}]`"),
     ],
 };
 
@@ -446,65 +456,6 @@ static EMAIL: Table = Table {
         ),
         ("require_tls", "use `tls: starttls`"),
     ],
-};
-
-static WEBHOOK: Table = Table {
-    doc: "A webhook channel. Exactly one of `url_file` and `url_env`.",
-    fields: &[
-        Field::new("url_file", Kind::Path, "File with the URL, which may be a secret."),
-        Field::new("url_env", Kind::Text, "Environment variable with the URL."),
-        Field::or("format", Kind::Choice(&["generic"]), "generic", "The format of the messages."),
-        Field::new(
-            "signing_secret_files",
-            Kind::Paths,
-            "Files with signing secrets (`whsec_…`), newest first; several during a rotation.",
-        ),
-        Field::or("allow_http", Kind::Flag, "false", ALLOW_HTTP_DOC),
-        Field::or("timeout", DEADLINE, "15s", "Deadline of one attempt."),
-        Field::new("http_config", Kind::One(&HTTP), "How the request is made."),
-    ],
-    instead: &[
-        (
-            "url",
-            "the URL of a webhook is a secret: write it to a file of its own and name that in `url_file`",
-        ),
-        (
-            "signing_secret",
-            "a secret does not belong into this file: use `signing_secret_files: [FILE]`",
-        ),
-        ("signing_secret_file", "use `signing_secret_files: [FILE]`"),
-    ],
-};
-
-static HTTP: Table = Table {
-    doc: "How requests to a webhook are made.",
-    fields: &[
-        Field::new("authorization", Kind::One(&AUTHORIZATION), "The `Authorization` header."),
-        Field::new("tls_config", Kind::One(&TLS), "How the server's certificate is checked."),
-        Field::new(
-            "proxy_url",
-            Kind::Url,
-            "HTTP proxy on the way. The environment is not looked at.",
-        ),
-        Field::new("http_headers", Kind::TextMap, HEADERS_DOC),
-    ],
-    instead: &[("bearer_token_file", "use `authorization: {credentials_file: FILE}`")],
-};
-
-static AUTHORIZATION: Table = Table {
-    doc: "The `Authorization` header.",
-    fields: &[
-        Field::or("type", Kind::Text, "Bearer", "The scheme."),
-        Field::required(
-            "credentials_file",
-            Kind::Path,
-            "File with what follows the scheme; read again before each request.",
-        ),
-    ],
-    instead: &[(
-        "credentials",
-        "a token does not belong into this file: write it to a file of its own and name that in `credentials_file`",
-    )],
 };
 
 static STORAGE: Table = Table {

@@ -376,8 +376,20 @@ fn email(page: &mut Page, it: &EmailConfig) {
 }
 
 fn webhook(page: &mut Page, it: &WebhookConfig) {
-    page.secret("url", &it.url);
-    page.line("format", "generic");
+    if let Some(url) = &it.url {
+        page.secret("url", url);
+    }
+    page.line("format", it.format.name());
+    if let Some(path) = it.format.file().and_then(|it| it.path.as_ref()) {
+        page.text("template_file", path.display());
+    }
+    page.text_map("params", it.params.iter().map(|(name, value)| (name, value.as_str())));
+    if let Some(secret) = &it.secret {
+        page.secret("secret", secret);
+    }
+    if 0 < it.max_alerts {
+        page.line("max_alerts", it.max_alerts);
+    }
     let paths = it.signing_secrets.iter().filter_map(SecretSource::path);
     page.texts("signing_secret_files", paths.map(Path::display));
     page.line("allow_http", it.allow_http);

@@ -57,6 +57,11 @@ impl<'a> Item<'a> {
     pub(super) fn root(node: &'a Node) -> Self {
         Self { place: node.place, path: String::new(), node }
     }
+
+    /// The tree below, for what has no keys of its own.
+    pub(super) fn node(&self) -> &'a Node {
+        self.node
+    }
 }
 
 impl<'a> Fields<'a> {

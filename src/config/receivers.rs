@@ -1,25 +1,23 @@
 //! Receivers: mail and webhook channels, and the names by which they are referred to.
 
+mod webhook;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lettre::Address;
 use lettre::message::Mailbox;
 
+use self::webhook::webhook;
 use super::check::{self, SecretKind};
 
 use super::problems::{nearest, show};
 use super::reader::{Fields, Item, Reader};
 use super::shapes::{name, proxy};
-use super::{
-    EmailConfig, Receiver, SecretSource, SmtpAuth, SmtpEncryption, TlsConfig, WebhookConfig,
-};
+use super::{EmailConfig, Receiver, SecretSource, SmtpAuth, SmtpEncryption, TlsConfig};
 
 /// The port on which mail servers speak TLS from the first byte.
 const SMTPS_PORT: u16 = 465;
-
-/// The most signing secrets of one webhook: the new one, the old one, and some for long rotations.
-const SIGNING_SECRETS_MAX: usize = 4;
 
 /// Receivers by name.
 pub(super) type Receivers = BTreeMap<Arc<str>, Arc<Receiver>>;
@@ -243,50 +241,6 @@ fn auth(reader: &mut Reader, fields: &Fields<'_>) -> Option<SmtpAuth> {
     };
     reader.problems.add(fields.place, &fields.path, message.to_owned(), hint);
     None
-}
-
-fn webhook(reader: &mut Reader, fields: &Fields<'_>) -> Option<WebhookConfig> {
-    let allow_http = reader.flag(fields, "allow_http");
-    let kind = if allow_http { SecretKind::AnyUrl } else { SecretKind::HttpsUrl };
-    let url = check::secret(reader, fields, ("url_file", "url_env"), kind);
-    if !fields.has("url_file") && !fields.has("url_env") && !fields.has_unknown("url") {
-        let message = "needs `url_file` or `url_env`".to_owned();
-        reader.problems.add(
-            fields.place,
-            &fields.path,
-            message,
-            "for example `url_file: secrets/hook-url`",
-        );
-    }
-    reader.choice(fields, "format");
-    let mut signing_secrets = Vec::new();
-    for (item, _) in reader.texts(fields, "signing_secret_files") {
-        signing_secrets.extend(check::secret_file(reader, &item, SecretKind::Signing));
-    }
-    if SIGNING_SECRETS_MAX < signing_secrets.len()
-        && let Some(item) = fields.get("signing_secret_files")
-    {
-        let message = format!(
-            "has {} files; at most {SIGNING_SECRETS_MAX} are allowed",
-            signing_secrets.len()
-        );
-        reader.problem(&item, message, "remove the oldest");
-    }
-    let timeout = reader.duration(fields, "timeout");
-    let http = reader.one(fields, "http_config");
-    let http = http.map(|it| http_config(reader, &it)).unwrap_or_default();
-    let url = url?;
-    Some(WebhookConfig {
-        name: url.name().into(),
-        url,
-        allow_http,
-        signing_secrets,
-        tls: http.tls,
-        authorization: http.authorization,
-        proxy_url: http.proxy_url,
-        http_headers: http.http_headers,
-        timeout: timeout?,
-    })
 }
 
 #[derive(Default)]

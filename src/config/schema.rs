@@ -80,6 +80,7 @@ fn kind(kind: &Kind) -> Value {
             "type": "object",
             "additionalProperties": {"type": ["string", "number", "boolean"]},
         }),
+        Kind::Tree => json!({"type": ["object", "array"]}),
         Kind::One(table) => object(table),
         Kind::Many(table) if std::ptr::eq(*table, &raw const CHILD) => {
             json!({"type": "array", "items": {"$ref": "#/$defs/route"}, "minItems": 1})

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::alert::{AlertName, Event, Found, PlatformState, Reason, State, Status};
 use crate::config::{
-    Config, Credential, CredentialKind, Platform, Policy, Route, SecretSource, Stage, Way,
+    Carries, Config, Credential, CredentialKind, Platform, Policy, Route, SecretSource, Stage, Way,
 };
 use crate::observation::listing::Item;
 use crate::observation::{FailureReason, Reading};
@@ -76,7 +76,7 @@ pub fn targets<'a>(
         for email in &receiver.emails {
             email.to.iter().for_each(|recipient| add(Integration::Email, &email.name, recipient));
         }
-        receiver.webhooks.iter().for_each(|it| add(Integration::Webhook, &it.name, ""));
+        receiver.webhooks.iter().for_each(|it| add(Integration::of(it), &it.name, ""));
     }
     targets
 }
@@ -99,6 +99,17 @@ pub fn owed(config: &Config, subject: Subject<'_>, event: &Event) -> Owed {
         Status::Resolved => Vec::new(),
     };
     Owed { key, thread, status, notice, to }
+}
+
+/// How many alerts one message to `target` carries; one if the configuration has it no more.
+pub fn carries(config: &Config, target: &Target) -> Carries {
+    let receiver = config.receivers.get(&target.receiver);
+    match target.integration {
+        Integration::Email => Carries::Group,
+        _ => receiver
+            .and_then(|it| it.webhook(&target.channel))
+            .map_or(Carries::Alert, |it| it.format.carries()),
+    }
 }
 
 /// Who is told of an event: those to whom the routes lead, and those to whom its step escalates.
@@ -128,9 +139,9 @@ fn addressed(
         let group =
             Grouping { key: way.group(labels), wait: *group_wait, interval: *group_interval };
         let addressed = targets(config, [way.receiver]).into_iter().map(|target| Addressed {
-            grouping: match target.integration {
-                Integration::Email => group.clone(),
-                Integration::Webhook => Grouping::default(),
+            grouping: match carries(config, &target) {
+                Carries::Group => group.clone(),
+                Carries::Alert => Grouping::default(),
             },
             target,
             mutes: mutes.clone(),
@@ -163,7 +174,7 @@ pub fn digest_readers(config: &Config, receiver: &Arc<str>) -> Vec<Addressed> {
 }
 
 /// The slot of an alert: alerts of one slot take each other's place.
-fn slot(name: AlertName) -> &'static str {
+pub fn slot(name: AlertName) -> &'static str {
     match name {
         AlertName::CredentialExpiring
         | AlertName::CredentialExpired

@@ -13,9 +13,9 @@ use lettre::Message;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Body, Mailbox, MessageBuilder, MultiPart, SinglePart};
 
-use super::Origin;
 use super::letter::Letter;
 use super::text::{Topic, plain};
+use super::{Origin, worst_first};
 use crate::alert::Status;
 use crate::config::{EmailConfig, Severity};
 use crate::delivery::{Notice, hash};
@@ -38,16 +38,7 @@ pub fn compose(
         let (id, headers) = (format!("<{id}@{host}>"), for_machines(id, &host));
         return written(config, recipient, &letter, Envelope { id, thread: None, headers }, now);
     }
-    let mut sorted = Vec::with_capacity(notices.len());
-    for notice in notices {
-        sorted.push((notice, Topic::of(notice)?));
-    }
-    sorted.sort_by_key(|(notice, topic)| {
-        let expires_at = notice.credential.as_ref().and_then(|it| it.expires_at);
-        let resolved = topic.reason.status() == Status::Resolved;
-        let mildness = std::cmp::Reverse(topic.severity);
-        (resolved, mildness, expires_at.unwrap_or(DateTime::<Utc>::MAX_UTC), &notice.platform)
-    });
+    let sorted = worst_first(notices)?;
     let (first, topic) = *sorted.first().context("a mail needs at least one notice")?;
     let host = mail_host(origin);
     let envelope = Envelope {

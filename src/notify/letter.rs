@@ -214,7 +214,7 @@ impl Section {
 }
 
 /// Whom the messages could not reach, so that the reader knows why they came here.
-fn undelivered(notices: &[(&Notice, Topic)]) -> Vec<String> {
+pub(super) fn undelivered(notices: &[(&Notice, Topic)]) -> Vec<String> {
     let mut said = Vec::new();
     for undelivered in notices.iter().filter_map(|(notice, _)| notice.undelivered.as_ref()) {
         let sentence = format!(
@@ -234,7 +234,7 @@ fn signature(origin: &Origin) -> String {
 }
 
 /// `[ECE prod] CRITICAL: terraform expires in 6 days (2026-11-30)`, or for a group how many need attention.
-fn subject(notices: &[(&Notice, Topic)], now: DateTime<Utc>) -> String {
+pub(super) fn subject(notices: &[(&Notice, Topic)], now: DateTime<Utc>) -> String {
     let Some((worst, topic)) = notices.first() else { return "[ECE] nothing to tell".to_owned() };
     if notices.len() == 1 {
         let (name, predicate) = (text::short_name(worst), text::predicate(worst, *topic, now));

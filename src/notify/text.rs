@@ -111,6 +111,11 @@ impl<'a> Thing<'a> {
         matches!(self, Self::Credential(_))
     }
 
+    /// Whether it stands in a list, and so may have the name of something that is configured.
+    pub fn is_listed(self) -> bool {
+        matches!(self, Self::Listed(_))
+    }
+
     /// `license`, `certificate of ui`; nothing for what is called by its name.
     pub fn noun(self) -> Option<String> {
         match self {

@@ -1,24 +1,27 @@
-//! The generic webhook: one notice, one signed POST. The payload is in `payload`, what answers mean in `answer`.
+//! Webhooks: one signed POST for each message. Payloads are in `payload`, `alertmanager` and `notify::format`, what
+//! answers mean is in `answer`.
 //!
-//! Its URL is a secret (many services put the token into the path), so messages name the host only. Redirects are not
+//! A URL is a secret (many services put the token into the path), so messages name the host only. Redirects are not
 //! followed, proxies of the environment are not used, and addresses that lead to a cloud's metadata service are denied,
 //! whatever name leads there.
 
+pub mod alertmanager;
 pub mod answer;
 pub mod payload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
 
-use super::read_secret;
+use super::format::{self, Phase, stored};
 use super::text::{cut, shown};
-use crate::config::{Secret, WebhookConfig};
+use super::{Draft, read_secret, worst_first};
+use crate::config::{AnswerRule, Carries, Secret, WebhookConfig, WebhookFormat};
 use crate::delivery::{Accepted, SendError};
 use crate::time;
 
@@ -36,10 +39,41 @@ const METADATA: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
 ];
 
+/// The message of `draft` in the format of the channel, as it is stored.
+///
+/// # Errors
+/// No notice, or several for a format that carries one; a word in one that this version does not know; a template that
+/// fails.
+pub fn compose(config: &WebhookConfig, draft: &Draft<'_>, phase: Phase) -> anyhow::Result<Vec<u8>> {
+    let sorted = worst_first(draft.notices)?;
+    let (format, count) = (&config.format, sorted.len());
+    let (first, _) = *sorted.first().context("a message needs at least one notice")?;
+    if format.carries() == Carries::Alert && count != 1 {
+        bail!("a message in the format {} carries one notice, not {count}", format.name());
+    }
+    let Draft { id, origin, now, .. } = *draft;
+    match format {
+        WebhookFormat::Generic => payload::compose(id, first, origin, now),
+        WebhookFormat::CloudEvents => payload::cloudevent(id, first, origin, now),
+        WebhookFormat::Alertmanager => {
+            alertmanager::compose(draft, &sorted, config.max_alerts, phase)
+        }
+        WebhookFormat::File(file) => format::compose(file, config, draft, &sorted, phase),
+    }
+}
+
 /// A webhook channel, ready to send.
 pub struct Hook {
     config: WebhookConfig,
     client: Client,
+    rule: AnswerRule,
+}
+
+/// Where a request goes.
+struct Destination {
+    url: Url,
+    /// What of it must not appear in a message.
+    secrets: Vec<String>,
 }
 
 impl Hook {
@@ -73,7 +107,8 @@ impl Hook {
             .build()
             .map_err(reqwest::Error::without_url)
             .context("cannot build the HTTP client")?;
-        Ok(Self { config: config.clone(), client })
+        let rule = config.format.file().map(|it| it.answer.clone()).unwrap_or_default();
+        Ok(Self { config: config.clone(), client, rule })
     }
 
     /// The deadline of one attempt.
@@ -81,15 +116,25 @@ impl Hook {
         self.config.timeout
     }
 
-    /// Posts `body` under the stable `id`.
+    /// Posts the message that is stored as `message` under the stable `id`.
     ///
     /// # Errors
-    /// `Retry` for the network, 408, 425, 429 and 5xx; `GiveUp` for every other answer but 2xx.
-    pub async fn send(&self, id: &str, body: &[u8]) -> Result<Accepted, SendError> {
-        let (secret, url) = self.url().await?;
+    /// `Retry` for the network, 408, 425, 429, 5xx, and an answer that is not the service's; `GiveUp` for every other
+    /// answer but 2xx, and for one that refuses in words.
+    pub async fn send(&self, id: &str, message: &[u8]) -> Result<Accepted, SendError> {
+        let message = stored::open(message);
+        let Destination { url, mut secrets } = self.destination(message.path).await?;
         let host = url.host_str().unwrap_or_default().to_owned();
-        let mut secrets = url_secrets(&secret, &url);
-        let mut headers = self.headers(id, body, time::now()).await?;
+        let body = match &self.config.secret {
+            Some(source) => {
+                let secret = read_secret(source).await?;
+                // As it is, and as it stands in the body.
+                secrets.extend([secret.expose().to_owned(), stored::escaped(secret.expose())]);
+                stored::reveal(message.body, secret.expose())
+            }
+            None => message.body.into(),
+        };
+        let mut headers = self.headers(id, &body, time::now()).await?;
         if let Some((scheme, source)) = &self.config.authorization {
             let credentials = read_secret(source).await?;
             let mut value = HeaderValue::from_str(&format!("{scheme} {}", credentials.expose()))
@@ -102,7 +147,7 @@ impl Hook {
         }
         let secrets: Vec<_> = secrets.iter().map(String::as_str).collect();
 
-        let request = self.client.post(url).headers(headers).body(body.to_vec());
+        let request = self.client.post(url).headers(headers).body(body.into_owned());
         let response =
             request.send().await.map_err(|error| network_error(error, &host, &secrets))?;
         let status = response.status().as_u16();
@@ -111,16 +156,37 @@ impl Hook {
             .get(reqwest::header::RETRY_AFTER)
             .and_then(|it| it.to_str().ok())
             .and_then(|it| answer::retry_after(it, time::now()));
-        let said = shown(&beginning(response).await, &secrets);
-        answer::judge(status, &host, after, &cut(&said, 140))
+        let body = beginning(response).await;
+        let after = after.max(answer::wait_in(&self.rule, &body));
+        let said = cut(&shown(&body, &secrets), 140);
+        let accepted = answer::judge(status, &host, after, &said)?;
+        answer::confirm(&self.rule, &host, &body, &said)?;
+        Ok(accepted)
     }
 
-    /// Reads the URL and checks that it may be called.
-    async fn url(&self) -> Result<(Secret, Url), SendError> {
-        let source = &self.config.url;
-        let secret = read_secret(source).await?;
+    /// Reads the URL, appends `path`, and checks that it may be called.
+    async fn destination(&self, path: Option<&str>) -> Result<Destination, SendError> {
+        let format = &self.config.format;
+        let (from, secret) = match (&self.config.url, format.file()) {
+            (Some(source), _) => (source.to_string(), read_secret(source).await?),
+            (None, Some(file)) => {
+                let url = format::default_url(file, &self.config.params);
+                let url = url.map_err(|error| retry(&format!("{error:#}")))?;
+                (format!("the format {}", format.name()), Secret::new(url))
+            }
+            (None, None) => return Err(retry("the channel has no URL; set url_file")),
+        };
         let url = Url::parse(secret.expose())
-            .map_err(|error| retry(&format!("the URL in {source} is not one: {error}")))?;
+            .map_err(|error| retry(&format!("the URL in {from} is not one: {error}")))?;
+        self.allowed(&url, &from)?;
+        // What the program knows itself is no secret.
+        let secrets = self.config.url.as_ref().map(|_| url_secrets(&secret, &url));
+        let url = path.map_or_else(|| url.clone(), |it| with_path(url.clone(), it));
+        Ok(Destination { url, secrets: secrets.unwrap_or_default() })
+    }
+
+    /// Checks that the URL read in `from` may be called.
+    fn allowed(&self, url: &Url, from: &str) -> Result<(), SendError> {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let ip: Option<IpAddr> = host.parse().ok();
         match url.scheme() {
@@ -129,14 +195,14 @@ impl Hook {
             "http" if host == "localhost" || ip.is_some_and(|it| it.is_loopback()) => {}
             "http" => {
                 return Err(retry(&format!(
-                    "the URL in {source} is http, so nothing was sent to {host}; use https or set allow_http: true"
+                    "the URL in {from} is http, so nothing was sent to {host}; use https or set allow_http: true"
                 )));
             }
-            _ => return Err(retry(&format!("the URL in {source} is neither https nor http"))),
+            _ => return Err(retry(&format!("the URL in {from} is neither https nor http"))),
         }
         match ip {
             Some(ip) if denied(ip) => Err(retry(&denial(&host))),
-            _ => Ok((secret, url)),
+            _ => Ok(()),
         }
     }
 
@@ -156,7 +222,7 @@ impl Hook {
             headers.append(name, value);
         }
         let timestamp = now.timestamp();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&self.config)));
         let id_value = HeaderValue::from_str(id)
             .map_err(|_| SendError::GiveUp { why: "the message id is not ASCII".to_owned() })?;
         headers.insert("webhook-id", id_value.clone());
@@ -182,7 +248,28 @@ impl Hook {
 
 /// Whether the URL, as it is now, needs no TLS; a URL that cannot be read is told at each attempt.
 fn speaks_plain_http(config: &WebhookConfig) -> bool {
-    config.url.read().is_ok_and(|it| it.expose().starts_with("http://"))
+    let read = config.url.as_ref().and_then(|it| it.read().ok());
+    read.is_some_and(|it| it.expose().starts_with("http://"))
+}
+
+fn content_type(config: &WebhookConfig) -> &'static str {
+    match config.format {
+        WebhookFormat::CloudEvents => "application/cloudevents+json",
+        WebhookFormat::Generic | WebhookFormat::Alertmanager | WebhookFormat::File(_) => {
+            "application/json"
+        }
+    }
+}
+
+/// `url` with `path` behind its own path; a query in `path` takes the place of its query. The host stays.
+fn with_path(mut url: Url, path: &str) -> Url {
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, it)| (path, Some(it)));
+    let whole = format!("{}{path}", url.path().trim_end_matches('/'));
+    url.set_path(&whole);
+    if query.is_some() {
+        url.set_query(query);
+    }
+    url
 }
 
 fn retry(why: &str) -> SendError {

@@ -6,8 +6,9 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 
 use super::Outbox;
-use crate::delivery::{Integration, Notice, Parcel, Target, Telling, telling};
-use crate::notify;
+use crate::config::Carries;
+use crate::delivery::{Notice, Parcel, Target, Telling, carries, telling};
+use crate::notify::{self, Draft};
 use crate::store::{Held, Waiting};
 
 /// How many waiting notices are composed in one transaction.
@@ -48,9 +49,9 @@ impl Outbox {
         }
         let mut parcels = Vec::new();
         for ((target, group), notices) in by_group {
-            let each = match target.integration {
-                Integration::Email => NOTICES_PER_MESSAGE_MAX,
-                Integration::Webhook => 1,
+            let each = match carries(&self.config, &target) {
+                Carries::Group => NOTICES_PER_MESSAGE_MAX,
+                Carries::Alert => 1,
             };
             for part in notices.chunks(each) {
                 let (rows, notices): (Vec<i64>, Vec<_>) = part.iter().cloned().unzip();
@@ -74,7 +75,16 @@ impl Outbox {
         let id = notify::new_id(now);
         let body = match notify::channel(&self.config, target) {
             Some(channel) => {
-                notify::compose(channel, &target.recipient, &id, notices, &self.origin, now)
+                let draft = Draft {
+                    id: &id,
+                    receiver: &target.receiver,
+                    recipient: &target.recipient,
+                    group_key: group,
+                    notices,
+                    origin: &self.origin,
+                    now,
+                };
+                notify::compose(channel, &draft)
                     .with_context(|| format!("cannot compose a message for {target}"))
             }
             // Sending it says that the channel is gone.

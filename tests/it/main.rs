@@ -14,6 +14,7 @@ mod doctor;
 mod docs;
 mod ech;
 mod flow;
+mod formats;
 mod inventory;
 mod keys;
 mod kinds;

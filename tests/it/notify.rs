@@ -1,7 +1,9 @@
 //! Messages: what they say, their formats, and sending them to real servers.
 
 mod compose;
+mod formats;
 mod hook;
+mod hook_formats;
 mod mail;
 
 use std::collections::BTreeMap;
@@ -13,12 +15,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::alert::{AlertName, Reason};
 use ece_expiry_exporter::config::{
     Config, EmailConfig, Global, Receiver, SecretSource, Severity, SmtpEncryption, TlsConfig,
-    WebhookConfig,
+    WebhookConfig, WebhookFormat,
 };
 use ece_expiry_exporter::delivery::{
     Integration, Notice, NoticeCredential, NoticeProbe, Parcel, Target,
 };
-use ece_expiry_exporter::notify::Origin;
+use ece_expiry_exporter::notify::{Draft, Origin};
 
 fn now() -> DateTime<Utc> {
     "2026-11-23T21:00:00Z".parse().unwrap()
@@ -29,6 +31,18 @@ fn origin() -> Origin {
         version: "0.1.0",
         instance: "mon1".to_owned(),
         external_url: Some("https://expiry.example.org".to_owned()),
+    }
+}
+
+fn draft<'a>(id: &'a str, notices: &'a [Notice], origin: &'a Origin) -> Draft<'a> {
+    Draft {
+        id,
+        receiver: "r",
+        recipient: "ops@example.org",
+        group_key: "",
+        notices,
+        origin,
+        now: now(),
     }
 }
 
@@ -119,7 +133,11 @@ fn email_config(port: u16, encryption: SmtpEncryption) -> EmailConfig {
 fn webhook_config(url: SecretSource) -> WebhookConfig {
     WebhookConfig {
         name: "hook".into(),
-        url,
+        format: WebhookFormat::Generic,
+        params: BTreeMap::new(),
+        secret: None,
+        max_alerts: 0,
+        url: Some(url),
         allow_http: false,
         signing_secrets: Vec::new(),
         tls: TlsConfig::default(),

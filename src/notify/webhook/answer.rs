@@ -7,8 +7,20 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, Utc};
 use ring::hmac;
 
+use crate::config::AnswerRule;
 use crate::delivery::{Accepted, SendError};
 use crate::notify::text::cut;
+
+/// Errors in words that pass by themselves.
+const PASSING_ERRORS: [&str; 7] = [
+    "ratelimited",
+    "rate_limited",
+    "internal_error",
+    "fatal_error",
+    "request_timeout",
+    "service_unavailable",
+    "team_added_to_org",
+];
 
 /// The signature of Standard Webhooks 1.0.0, `v1,<base64>`, over `id.timestamp.body`; `None` if `secret` is not
 /// `whsec_` and base64 (the prefix may be missing).
@@ -59,6 +71,47 @@ pub fn judge(
         410 => give_up("the receiver is gone: remove it or update the URL"),
         413 => give_up("the receiver takes no message of this size"),
         _ => give_up("it does not take this message"),
+    }
+}
+
+/// The wait that a JSON answer asks for, in seconds with a fraction.
+pub fn wait_in(rule: &AnswerRule, body: &str) -> Option<Duration> {
+    let key = rule.wait_key.as_deref()?;
+    let answer: serde_json::Value = serde_json::from_str(body).ok()?;
+    let seconds = answer.get(key)?.as_f64().filter(|it| it.is_finite() && 0.0 <= *it)?;
+    // Rounded up: asking a moment too early costs another refusal.
+    Duration::try_from_secs_f64(seconds.ceil()).ok()
+}
+
+/// Whether an answer of 2xx takes the message by the words of the service. `said` is its beginning, fit to be shown.
+///
+/// # Errors
+/// It refuses in words, or it is not the answer of that service: a page of a proxy, for instance.
+pub fn confirm(rule: &AnswerRule, host: &str, body: &str, said: &str) -> Result<(), SendError> {
+    let Some(wanted) = rule.accepted_body.as_deref() else { return Ok(()) };
+    if body.trim() == wanted {
+        return Ok(());
+    }
+    let answer = serde_json::from_str::<serde_json::Value>(body).ok();
+    let word = |key: &str| answer.as_ref().and_then(|it| it.get(key));
+    match word("ok").and_then(serde_json::Value::as_bool) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            let error = word("error").and_then(|it| it.as_str()).unwrap_or_default();
+            let why = cut(&format!("{host} answered with success but refuses: {said}"), 256);
+            if PASSING_ERRORS.contains(&error) {
+                Err(SendError::Retry { why, after: None })
+            } else {
+                Err(SendError::GiveUp { why })
+            }
+        }
+        None => {
+            let said = if said.is_empty() { "nothing" } else { said };
+            let why = format!(
+                "{host} did not answer `{wanted}`, so it may not have taken the message; check that the URL is the service's and no proxy answers for it: {said}"
+            );
+            Err(SendError::Retry { why: cut(&why, 256), after: None })
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The generic payload, version 1. Pure.
+//! The generic payload, version 1, and the same as an event of `CloudEvents`. Pure.
 //!
 //! The contract is `webhook-v1.schema.json` beside the tests. Within version 1 fields are only added. What is empty is
 //! `null`, so a reader sees that the field exists.
@@ -16,6 +16,9 @@ use crate::notify::{Origin, advice};
 
 /// The longest error that the contract allows.
 const ERROR_CHARS_MAX: usize = 512;
+
+/// What stands before the type of an event, so that it is not taken for another program's.
+const CLOUDEVENT_PREFIX: &str = "org.example.ece.";
 
 /// The JSON about `notice`.
 ///
@@ -41,19 +44,59 @@ pub fn compose(
             instance: &origin.instance,
             url: origin.external_url.as_deref(),
         },
-        data: Data {
-            alert: alert(notice, topic, origin, now),
-            platform: Platform { name: &notice.platform, url: &notice.platform_url },
-            credential: notice.credential.as_ref().map_or_else(Credential::none, Credential::of),
-            expiry: expiry(notice, now),
-            probe: probe(notice),
-            renewal: Renewal {
-                ui_steps: advice::steps(notice, topic),
-                api: advice::calls(notice, topic),
-            },
-        },
+        data: Data::of(notice, topic, origin, now),
     };
     serde_json::to_vec(&message).context("cannot write the payload")
+}
+
+/// The same fact as an event of CloudEvents 1.0 in structured mode.
+///
+/// # Errors
+/// A word in the notice is unknown to this version.
+pub fn cloudevent(
+    id: &str,
+    notice: &Notice,
+    origin: &Origin,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<u8>> {
+    let topic = Topic::of(notice)?;
+    let subject = match &notice.credential {
+        Some(credential) => format!("{}/{}", notice.platform, credential.name),
+        None => notice.platform.clone(),
+    };
+    let event = CloudEvent {
+        specversion: "1.0",
+        id,
+        source: match &origin.external_url {
+            Some(url) => url.clone(),
+            // An absolute URI, whatever the name of the machine.
+            None => "urn:ece-expiry-exporter".to_owned(),
+        },
+        kind: format!("{CLOUDEVENT_PREFIX}{}", kind(topic, notice.credential.is_some())),
+        subject,
+        time: rfc3339(notice.at),
+        datacontenttype: "application/json",
+        status: topic.reason.status().label(),
+        severity: topic.severity.label(),
+        data: Data::of(notice, topic, origin, now),
+    };
+    serde_json::to_vec(&event).context("cannot write the event")
+}
+
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: String,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: String,
+    time: String,
+    datacontenttype: &'static str,
+    // Extension attributes: what the payload of this program has beside `data`.
+    status: &'static str,
+    severity: &'static str,
+    data: Data<'a>,
 }
 
 #[derive(Serialize)]
@@ -85,6 +128,22 @@ struct Data<'a> {
     expiry: Expiry<'a>,
     probe: Probe<'a>,
     renewal: Renewal,
+}
+
+impl<'a> Data<'a> {
+    fn of(notice: &'a Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -> Self {
+        Self {
+            alert: alert(notice, topic, origin, now),
+            platform: Platform { name: &notice.platform, url: &notice.platform_url },
+            credential: notice.credential.as_ref().map_or_else(Credential::none, Credential::of),
+            expiry: expiry(notice, now),
+            probe: probe(notice),
+            renewal: Renewal {
+                ui_steps: advice::steps(notice, topic),
+                api: advice::calls(notice, topic),
+            },
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -254,11 +313,11 @@ fn probe(notice: &Notice) -> Probe<'_> {
 
 /// Days with one decimal, rounded down so that nobody is told of time that is not there.
 #[expect(clippy::cast_precision_loss, reason = "tenths of days are far below 2^52")]
-fn days(seconds: i64) -> f64 {
+pub(in crate::notify) fn days(seconds: i64) -> f64 {
     seconds.div_euclid(8_640) as f64 / 10.0
 }
 
 /// RFC 3339 in UTC with `Z`, with milliseconds only where there are some.
-fn rfc3339(at: DateTime<Utc>) -> String {
+pub(in crate::notify) fn rfc3339(at: DateTime<Utc>) -> String {
     at.trunc_subsecs(3).to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

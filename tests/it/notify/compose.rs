@@ -11,20 +11,21 @@ use expect_test::{ExpectFile, expect_file};
 use mail_parser::{Message, MessageParser};
 
 use super::{
-    TimeDelta, credential, email_config, notice, now, origin, platform_notice, webhook_config,
+    TimeDelta, credential, draft, email_config, notice, now, origin, platform_notice,
+    webhook_config,
 };
 
 const ID: &str = "msg_01JDEXAMPLE00000000000000A";
 
 fn mail(notices: &[Notice]) -> Vec<u8> {
     let config = email_config(25, SmtpEncryption::None);
-    compose(Channel::Email(&config), "ops@example.org", ID, notices, &origin(), now()).unwrap()
+    compose(Channel::Email(&config), &draft(ID, notices, &origin())).unwrap()
 }
 
 fn payload(notice: &Notice) -> Vec<u8> {
     let config = webhook_config(SecretSource::Env("UNUSED".to_owned()));
     let notices = std::slice::from_ref(notice);
-    compose(Channel::Webhook(&config), "", ID, notices, &origin(), now()).unwrap()
+    compose(Channel::Webhook(&config), &draft(ID, notices, &origin())).unwrap()
 }
 
 fn parse(mail: &[u8]) -> Message<'_> {
@@ -326,7 +327,7 @@ fn a_mail_without_links_says_how_to_get_them() {
     for (external_url, hint) in [(None, true), (origin().external_url, false)] {
         let origin = Origin { external_url, ..origin() };
         let notices = std::slice::from_ref(&notice);
-        let bytes = compose(Channel::Email(&config), "o@example.org", ID, notices, &origin, now());
+        let bytes = compose(Channel::Email(&config), &draft(ID, notices, &origin));
         let bytes = bytes.unwrap();
         let message = parse(&bytes);
         let words = "set global.external_url to where";
@@ -398,9 +399,7 @@ fn a_word_from_a_newer_version_is_an_error_not_a_wrong_message() {
     let mut notice = notice(AlertName::CredentialExpiring, Reason::New, Severity::Critical);
     notice.alert = "ECELicenceExpiring".to_owned();
     let config = email_config(25, SmtpEncryption::None);
-    let error =
-        compose(Channel::Email(&config), "ops@example.org", ID, &[notice], &origin(), now())
-            .unwrap_err();
+    let error = compose(Channel::Email(&config), &draft(ID, &[notice], &origin())).unwrap_err();
     assert!(error.to_string().contains("newer version"), "{error:#}");
 }
 
@@ -469,7 +468,7 @@ fn a_webhook_carries_exactly_one_notice() {
     let config = webhook_config(SecretSource::Env("UNUSED".to_owned()));
     let notice = notice(AlertName::CredentialExpiring, Reason::New, Severity::Critical);
     for notices in [vec![], vec![notice.clone(), notice]] {
-        let result = compose(Channel::Webhook(&config), "", ID, &notices, &origin(), now());
+        let result = compose(Channel::Webhook(&config), &draft(ID, &notices, &origin()));
         assert!(result.is_err(), "{}", notices.len());
     }
 }

@@ -19,33 +19,35 @@ const BODY: &[u8] = br#"{"version":"1"}"#;
 
 /// What one connection of the sink does once it has the request.
 #[derive(Clone)]
-enum Act {
+pub(super) enum Act {
     Answer(String),
     HangUp,
     Stall,
+    /// Answers once so much time has passed.
+    Late(Duration, String),
 }
 
 /// A raw HTTP server that notes requests and acts by script; after its end it repeats the last act.
-struct Sink {
-    port: u16,
+pub(super) struct Sink {
+    pub(super) port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 #[derive(Debug, Clone)]
-struct Request {
-    head: String,
-    body: Vec<u8>,
+pub(super) struct Request {
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
 }
 
 impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().skip(1).filter_map(|it| it.split_once(": "));
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
 impl Sink {
-    async fn start(acts: Vec<Act>) -> Self {
+    pub(super) async fn start(acts: Vec<Act>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -60,6 +62,13 @@ impl Sink {
                     Act::Answer(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
                     Act::HangUp => {}
                     Act::Stall => stalled.push(stream),
+                    Act::Late(after, answer) => {
+                        let (after, answer) = (*after, answer.clone());
+                        tokio::spawn(async move {
+                            time::sleep_until(time::now() + after).await;
+                            let _ = stream.write_all(answer.as_bytes()).await;
+                        });
+                    }
                 }
                 served += 1;
             }
@@ -67,11 +76,11 @@ impl Sink {
         Self { port, requests }
     }
 
-    fn requests(&self) -> Vec<Request> {
+    pub(super) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}{SECRET_PATH}", self.port)
     }
 }
@@ -93,7 +102,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Request> {
     }
 }
 
-fn status(line: &str, headers: &str, body: &str) -> Act {
+pub(super) fn status(line: &str, headers: &str, body: &str) -> Act {
     let length = body.len();
     Act::Answer(format!(
         "HTTP/1.1 {line}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
@@ -101,23 +110,23 @@ fn status(line: &str, headers: &str, body: &str) -> Act {
 }
 
 /// A channel whose files live as long as this value.
-struct Channel {
+pub(super) struct Channel {
     folder: tempfile::TempDir,
-    config: WebhookConfig,
+    pub(super) config: WebhookConfig,
 }
 
 impl Channel {
-    fn to(url: &str) -> Self {
+    pub(super) fn to(url: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = webhook_config(write(folder.path().join("url"), url));
         Self { folder, config }
     }
 
-    fn secret(&self, name: &str, text: &str) -> SecretSource {
+    pub(super) fn secret(&self, name: &str, text: &str) -> SecretSource {
         write(self.folder.path().join(name), text)
     }
 
-    fn sender(&self) -> Sender {
+    pub(super) fn sender(&self) -> Sender {
         Sender::new(config(Vec::new(), vec![self.config.clone()])).unwrap()
     }
 
@@ -141,14 +150,14 @@ fn sentence(error: &SendError) -> String {
     text
 }
 
-fn retried(result: Result<Accepted, SendError>) -> (String, Option<Duration>) {
+pub(super) fn retried(result: Result<Accepted, SendError>) -> (String, Option<Duration>) {
     match result {
         Err(error @ SendError::Retry { after, .. }) => (sentence(&error), after),
         other => panic!("{other:?}"),
     }
 }
 
-fn given_up(result: Result<Accepted, SendError>) -> String {
+pub(super) fn given_up(result: Result<Accepted, SendError>) -> String {
     match result {
         Err(error @ SendError::GiveUp { .. }) => sentence(&error),
         other => panic!("{other:?}"),
