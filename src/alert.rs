@@ -199,7 +199,7 @@ pub struct Event {
 
 impl Event {
     /// An event of a firing alert, at its present severity and repeat count.
-    fn of(firing: &Firing, reason: Reason, generation: u32, at: DateTime<Utc>) -> Self {
+    pub fn of(firing: &Firing, reason: Reason, generation: u32, at: DateTime<Utc>) -> Self {
         Self {
             name: firing.name,
             reason,

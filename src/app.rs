@@ -15,8 +15,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::{Config, Source};
+use crate::heartbeat::Heart;
 use crate::metrics::Telemetry;
+use crate::mirror::{self, HeldByReceiver, Mirror};
 use crate::monitor::{self, Monitor, ProbeRequest, Shared};
+use crate::notify::heartbeat::Switch;
 use crate::notify::{Origin, Sender};
 use crate::outbox::{Outbox, SilenceRequest};
 use crate::status::Board;
@@ -171,13 +174,17 @@ struct App {
     probes: Option<mpsc::Receiver<ProbeRequest>>,
     /// Lent to the outbox while it runs.
     silences: Option<mpsc::Receiver<SilenceRequest>>,
+    /// What Alertmanagers hold while no loop tells them.
+    held: HeldByReceiver,
 }
 
-/// The two loops of one configuration.
+/// The loops of one configuration.
 struct Loops {
     stop: watch::Sender<bool>,
     monitor: tokio::task::JoinHandle<mpsc::Receiver<ProbeRequest>>,
     outbox: tokio::task::JoinHandle<mpsc::Receiver<SilenceRequest>>,
+    mirror: tokio::task::JoinHandle<HeldByReceiver>,
+    heart: tokio::task::JoinHandle<()>,
 }
 
 /// Why the loops are to stop or stay.
@@ -220,6 +227,7 @@ impl App {
             board: Arc::new(Board::default()),
             telemetry: telemetry.clone(),
             owed: Arc::new(Notify::new()),
+            changed: Arc::new(Notify::new()),
             store_error: Arc::new(RwLock::new(store_error)),
         };
         let web = Arc::new(Web {
@@ -245,6 +253,7 @@ impl App {
             reloads,
             probes: Some(probes),
             silences: Some(silences),
+            held: HeldByReceiver::new(),
         })
     }
 
@@ -259,6 +268,8 @@ impl App {
                 _ = signals.interrupt.recv() => Next::Stop("SIGINT"),
                 _ = &mut loops.monitor => Next::Dead,
                 _ = &mut loops.outbox => Next::Dead,
+                _ = &mut loops.mirror => Next::Dead,
+                _ = &mut loops.heart => Next::Dead,
             };
             match next {
                 Next::Reload(reply) => {
@@ -289,8 +300,11 @@ impl App {
 
     async fn start(&mut self, config: Arc<Config>) -> anyhow::Result<Loops> {
         let now = time::now();
-        let Shared { telemetry, owed, .. } = self.shared.clone();
+        let Shared { telemetry, owed, changed, .. } = self.shared.clone();
         telemetry.set_external_url(config.global.external_url.as_deref());
+        let heart = Heart::new(config.heartbeat.as_ref(), telemetry.clone())?;
+        // Kept here until the loop has it: a configuration that is refused after this must not forget what fires.
+        let mirror = Mirror::new(&config, origin(&config), telemetry, self.held.clone())?;
         let outbox = Outbox::new(config.clone(), self.shared.clone(), origin(&config), now).await?;
         let mut monitor = Monitor::new(config, self.shared.clone(), now).await?;
         // What time alone has called for meanwhile takes the place of what still waits, before that is sent.
@@ -304,23 +318,28 @@ impl App {
             outbox.run(owed, &mut silences, outbox_stopped).await;
             silences
         });
+        let (ask, asked) = mpsc::channel(1);
+        let mirror = tokio::spawn(mirror.run(ask, changed, stopped.clone()));
+        let heart = tokio::spawn(heart.run(stopped.clone()));
         // Probes run on one thread of their own: cheaper than many, and a large scrape does not delay them.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime of the monitor")?;
         let monitor = tokio::task::spawn_blocking(move || {
-            runtime.block_on(monitor.run(&mut probes, stopped));
+            runtime.block_on(monitor.run(&mut probes, asked, stopped));
             // A secret on a disk that does not answer must not hold up a reload.
             runtime.shutdown_background();
             probes
         });
-        Ok(Loops { stop, monitor, outbox })
+        Ok(Loops { stop, monitor, outbox, mirror, heart })
     }
 
     async fn stop(&mut self, loops: Loops) -> anyhow::Result<()> {
         let _ = loops.stop.send(true);
         self.probes = Some(loops.monitor.await.context("the monitor died")?);
+        self.held = loops.mirror.await.context("the loop that tells Alertmanagers died")?;
+        loops.heart.await.context("the heartbeat died")?;
         self.silences = Some(loops.outbox.await.context("the outbox died")?);
         Ok(())
     }
@@ -335,9 +354,11 @@ impl App {
             tracing::warn!("storage.path takes effect at the next start");
         }
         // What can be refused is tried before the old loops stop.
-        if let Err(error) =
-            Sender::new(config.clone()).and_then(|_| monitor::probers(&config).map(drop))
-        {
+        let usable = Sender::new(config.clone())
+            .and_then(|_| monitor::probers(&config).map(drop))
+            .and_then(|()| mirror::replicas(&config).map(drop))
+            .and_then(|()| config.heartbeat.as_ref().map(Switch::new).transpose().map(drop));
+        if let Err(error) = usable {
             return Ok((loops, Err(self.refuse(&error))));
         }
         self.stop(loops).await?;

@@ -21,6 +21,7 @@ mod routes;
 mod mutes;
 mod kinds;
 mod receivers;
+mod push;
 mod policies;
 mod decode;
 mod print;
@@ -46,6 +47,7 @@ pub use self::matchers::{MatchOp, Matcher};
 pub use self::mutes::Mute;
 pub use self::policy::{Policy, Reminder, Repeat, Severity, Stage, Step};
 pub use self::problems::{ConfigErrors, Problem};
+pub use self::push::{AlertmanagerConfig, Heartbeat, HttpConfig};
 pub use self::routes::{GroupBy, Route, Way};
 pub use self::schema::schema;
 pub use self::secret::{Secret, SecretError, SecretSource};
@@ -74,6 +76,8 @@ pub struct Config {
     pub mutes: BTreeMap<Arc<str>, Arc<Mute>>,
     /// The mail that sums up everything that is watched, if it was ordered.
     pub digest: Option<Digest>,
+    /// Who is called as long as this program works, if anybody.
+    pub heartbeat: Option<Heartbeat>,
     /// The folder of the embedded store.
     pub storage_path: PathBuf,
     /// What is allowed and probably not meant, one sentence each, beginning with the key. Holds no secrets.
@@ -340,6 +344,8 @@ pub struct Receiver {
     pub emails: Vec<EmailConfig>,
     /// Its webhook channels, in the order of the file.
     pub webhooks: Vec<WebhookConfig>,
+    /// Its Alertmanagers, in the order of the file.
+    pub alertmanagers: Vec<AlertmanagerConfig>,
     /// The receiver that is told what cannot be delivered to this one; another one.
     pub fallback: Option<Arc<str>>,
 }

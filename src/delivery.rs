@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use self::digest::Digest;
 pub use self::label::{fingerprint, hash, labels};
 pub use self::notice::{
-    Subject, carries, digest_readers, ended, fallback, notice, owed, slot, targets,
+    Standing, Subject, carries, digest_readers, ended, fallback, notice, owed, slot, standing,
+    targets,
 };
 pub use self::quiet::{Silence, SilenceState, Telling, telling};
 use crate::alert::Status;
@@ -51,7 +52,7 @@ pub enum Integration {
     Email,
     /// A webhook for programs: our payload, CloudEvents, Alertmanager's payload, or a template.
     Webhook,
-    /// Alertmanager's API.
+    /// The API of an Alertmanager. It is told what fires, again and again, so nothing is owed to it and it is no target.
     Alertmanager,
     /// The Events API v2 of `PagerDuty`.
     Pagerduty,
@@ -108,6 +109,11 @@ impl Integration {
             Self::Ntfy => "ntfy",
             Self::Jsm => "jsm",
         }
+    }
+
+    /// Whether it takes messages that are owed, counted and given up one by one.
+    pub fn has_messages(self) -> bool {
+        self != Self::Alertmanager
     }
 
     /// The integration of a label value.

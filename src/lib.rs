@@ -1,6 +1,6 @@
 //! Watches when credentials of Elastic Cloud Enterprise expire, shows it, and tells people in time.
 //!
-//! The program is two loops and a server around one store. The modules below stand in the order in which data flows,
+//! The program is three loops and a server around one store. The modules below stand in the order in which data flows,
 //! which is also the order of dependency and of reading: a module imports only from modules above it
 //! (`tests/it/tidy.rs` checks it).
 
@@ -36,6 +36,10 @@ pub mod monitor;
 pub mod notify;
 /// Loop 2: compose, commit, send, commit.
 pub mod outbox;
+/// Loop 3: Alertmanagers hold what fires.
+pub mod mirror;
+/// Tells a dead man's switch that the loops run.
+pub mod heartbeat;
 /// Metrics, pages and the probe endpoint over HTTP.
 pub mod web;
 /// Builds, runs, reloads and stops the whole.

@@ -25,7 +25,9 @@ use prometheus_client::registry::Registry;
 
 use self::process::Process;
 use self::telemetry::Values;
-pub use self::telemetry::{ChannelKey, ConfigState, DURATION_BUCKETS, Telemetry, WriteState};
+pub use self::telemetry::{
+    ChannelKey, ConfigState, DURATION_BUCKETS, ReplicaKey, Telemetry, Untold, WriteState,
+};
 use crate::status::{CredentialStatus, Snapshot};
 
 /// Room for one credential's series, so that a large exposition grows its buffer once and not twenty times.

@@ -13,6 +13,7 @@ mod list;
 mod record;
 mod rest;
 mod slot;
+mod standing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use self::rest::Heeded;
 use self::slot::{PlatformSlot, Slot};
 use crate::alert::{self, Decision};
 use crate::config::{Config, CredentialId, CredentialKind, FollowUp};
-use crate::delivery::{self, Subject};
+use crate::delivery::{self, Standing, Subject};
 use crate::metrics::Telemetry;
 use crate::observation::Observation;
 use crate::probe::Prober;
@@ -57,6 +58,9 @@ pub struct ProbeRequest {
     pub reply: oneshot::Sender<Arc<CredentialStatus>>,
 }
 
+/// Asks the monitor what fires now, for Alertmanagers.
+pub type StandingRequest = oneshot::Sender<Vec<Standing>>;
+
 /// What the monitor shares with the rest of the program.
 #[derive(Debug, Clone)]
 pub struct Shared {
@@ -68,6 +72,8 @@ pub struct Shared {
     pub telemetry: Arc<Telemetry>,
     /// Tells the outbox that something is owed.
     pub owed: Arc<Notify>,
+    /// Tells who holds what fires that it may have changed.
+    pub changed: Arc<Notify>,
     /// What is wrong with the store, for the page.
     pub store_error: Arc<std::sync::RwLock<Option<String>>>,
 }
@@ -167,6 +173,7 @@ impl Monitor {
     pub async fn run(
         mut self,
         requests: &mut mpsc::Receiver<ProbeRequest>,
+        mut asked: mpsc::Receiver<StandingRequest>,
         mut stop: watch::Receiver<bool>,
     ) {
         let mut flying = JoinSet::new();
@@ -190,6 +197,8 @@ impl Monitor {
                     self.settle(landed, time::now()).await;
                 }
                 Some(request) = requests.recv() => self.accept(request, time::now()),
+                // Who asked may have gone away with a reload.
+                Some(reply) = asked.recv() => drop(reply.send(self.standing(time::now()))),
                 () = time::sleep_until(wake) => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }

@@ -6,11 +6,14 @@
 //! here: an attempt ends in `Accepted`, `Retry` or `GiveUp`.
 
 pub mod advice;
+pub mod alertmanager;
 pub mod email;
 pub mod format;
+pub mod heartbeat;
 pub mod letter;
 pub mod text;
 pub mod webhook;
+mod wire;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,6 +76,8 @@ pub fn channel<'a>(config: &'a Config, target: &Target) -> Option<Channel<'a>> {
             let known = email.to.iter().any(|it| bare_address(it).eq_ignore_ascii_case(wanted));
             known.then_some(Channel::Email(email))
         }
+        // It holds what fires and takes no messages.
+        Integration::Alertmanager => None,
         // A name whose URL now takes another format is another channel.
         integration => receiver
             .webhook(&target.channel)

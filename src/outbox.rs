@@ -121,7 +121,10 @@ impl Outbox {
         loop {
             let now = time::now();
             let wake = match self.tick(&mut workers, now, time::now).await {
-                Ok(wake) => wake,
+                Ok(wake) => {
+                    self.telemetry.outbox_ticked(now);
+                    wake
+                }
                 Err(error) => {
                     tracing::error!(
                         "the outbox cannot work, trying again in {}: {error:#}",

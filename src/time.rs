@@ -22,6 +22,16 @@ pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration.min(SLEEP_MAX)).await;
 }
 
+/// Sleeps for all of `duration`, whatever happens to the wall clock.
+pub async fn sleep_long(duration: Duration) {
+    let mut left = duration;
+    while !left.is_zero() {
+        let part = left.min(SLEEP_MAX);
+        sleep(part).await;
+        left -= part;
+    }
+}
+
 /// Sleeps until the wall clock reads `at`, but at most one minute; the caller looks at the clock again.
 pub async fn sleep_until(at: DateTime<Utc>) {
     sleep((at - now()).to_std().unwrap_or(Duration::ZERO)).await;

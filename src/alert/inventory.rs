@@ -75,6 +75,30 @@ pub enum FindingKind {
     LongLived,
 }
 
+impl Finding {
+    /// What is told of it; `None` if nobody wants to know.
+    pub fn event(&self, inventory: &Inventory, generation: u32) -> Option<Event> {
+        let severity = self.kind.severity(inventory)?;
+        // That it never expires is told already: one message for one thing.
+        let never =
+            self.kind == FindingKind::LongLived && self.item.reading == Some(Reading::Never);
+        if never && inventory.policy.never_expires.is_some() {
+            return None;
+        }
+        Some(Event {
+            name: self.kind.alert(),
+            reason: Reason::New,
+            severity,
+            step: None,
+            at: self.at,
+            starts_at: self.at,
+            repeat: 0,
+            generation,
+            previous_expiry: None,
+        })
+    }
+}
+
 impl FindingKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Created, Self::Deleted, Self::LongLived];
@@ -349,26 +373,11 @@ impl Reconciler<'_> {
         if !found.item.kind.is_key() {
             return;
         }
-        let at = self.now;
-        self.out.findings.push(Finding { kind, at, item: found.item.clone() });
-        let Some(severity) = kind.severity(self.inventory) else { return };
-        // That it never expires is told already: one message for one thing.
-        let never = kind == FindingKind::LongLived && found.item.reading == Some(Reading::Never);
-        if never && self.inventory.policy.never_expires.is_some() {
-            return;
+        let finding = Finding { kind, at: self.now, item: found.item.clone() };
+        if let Some(event) = finding.event(self.inventory, found.state.generation) {
+            self.out.events.push((Arc::clone(found), event));
         }
-        let event = Event {
-            name: kind.alert(),
-            reason: Reason::New,
-            severity,
-            step: None,
-            at,
-            starts_at: at,
-            repeat: 0,
-            generation: found.state.generation,
-            previous_expiry: None,
-        };
-        self.out.events.push((Arc::clone(found), event));
+        self.out.findings.push(finding);
     }
 }
 

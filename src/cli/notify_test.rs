@@ -11,12 +11,12 @@ use crate::alert::{AlertName, Event, Reason, State};
 use crate::app;
 use crate::config::{Severity, Source};
 use crate::delivery::{Accepted, Parcel, SendError, Subject, notice, targets};
-use crate::notify::{self, Draft, Sender};
+use crate::notify::{self, Draft, Sender, alertmanager};
 use crate::time;
 
 pub(super) fn run(source: &Source, receiver: &str) -> anyhow::Result<ExitCode> {
     let config = Arc::new(source.load()?);
-    let Some((name, _)) = config.receivers.get_key_value(receiver) else {
+    let Some((name, receiver)) = config.receivers.get_key_value(receiver) else {
         let known: Vec<&str> = config.receivers.keys().map(|it| &**it).collect();
         bail!("no receiver is called {receiver}; the configuration has: {}", known.join(", "));
     };
@@ -63,20 +63,39 @@ pub(super) fn run(source: &Source, receiver: &str) -> anyhow::Result<ExitCode> {
                 let id = id.clone();
                 let (target, group) = (target.clone(), String::new());
                 let parcel = Parcel { id, target, body, attempts: 1, created_at: now, group };
-                match sender.send(&parcel).await {
-                    Ok(Accepted(answer)) => {
-                        writeln!(answers, "ok      {}{what}: {answer}", parcel.target)?;
-                    }
-                    Err(SendError::Retry { why, .. } | SendError::GiveUp { why }) => {
-                        code = ExitCode::FAILURE;
-                        writeln!(answers, "FAILED  {}{what}: {why}", parcel.target)?;
-                        break;
-                    }
+                let answer = sender.send(&parcel).await;
+                let was_taken = answer.is_ok();
+                note(&format!("{}{what}", parcel.target), answer, &mut answers, &mut code)?;
+                if !was_taken {
+                    break;
                 }
+            }
+        }
+        for it in &receiver.alertmanagers {
+            let answered = alertmanager::drill(it, &notice, &origin, now).await?;
+            for (replica, answer) in answered {
+                let at = format!("{name}/alertmanager {replica}");
+                note(&at, answer, &mut answers, &mut code)?;
             }
         }
         anyhow::Ok(())
     })?;
     say(&answers)?;
     Ok(code)
+}
+
+/// Writes down what was answered there; one failure is a failure of all.
+fn note(
+    at: &str,
+    answer: Result<Accepted, SendError>,
+    answers: &mut String,
+    code: &mut ExitCode,
+) -> std::fmt::Result {
+    match answer {
+        Ok(Accepted(answer)) => writeln!(answers, "ok      {at}: {answer}"),
+        Err(error) => {
+            *code = ExitCode::FAILURE;
+            writeln!(answers, "FAILED  {at}: {error}")
+        }
+    }
 }

@@ -18,6 +18,7 @@ use super::keys::{GLOBAL, ROOT};
 use super::kinds::kind;
 use super::policies::{policy, policy_default, with_steps};
 use super::problems::show;
+use super::push::heartbeat;
 use super::reader::{Fields, Item, Reader};
 use super::receivers::{Receivers, receivers as decode_receivers, references};
 use super::shapes::{label_value, labels, name, proxy, url};
@@ -69,6 +70,7 @@ fn config(reader: &mut Reader, root: &Item<'_>) -> Option<Config> {
     let probe_timeout = reader.duration(&global, "probe_timeout");
     let external_url = global.get("external_url").and_then(|it| url(reader, &it));
     let platforms = platforms(reader, &root, &inherited, &receivers);
+    let heartbeat = reader.one(&root, "heartbeat").and_then(|it| heartbeat(reader, &it));
     let storage = reader.one_or_defaults(&root, "storage");
     let storage_path = reader.path(&storage, "path");
     let config = Config {
@@ -78,6 +80,7 @@ fn config(reader: &mut Reader, root: &Item<'_>) -> Option<Config> {
         route: route.map(Arc::new),
         mutes,
         digest,
+        heartbeat,
         storage_path: storage_path?,
         warnings: Vec::new(),
     };

@@ -5,12 +5,14 @@
 
 mod format;
 mod inventory;
+mod push;
 mod routes;
 mod watched;
 mod webhook;
 
 pub(super) use self::format::FORMAT;
 pub(super) use self::inventory::{DEPLOYMENTS, INVENTORY};
+use self::push::{ALERTMANAGER, HEARTBEAT};
 pub(super) use self::routes::{CHILD, ROUTE};
 use self::routes::{DIGEST, MUTE, REMINDER};
 use self::watched::{CERTIFICATES, LICENSE};
@@ -127,11 +129,15 @@ pub(super) static ROOT: Table = Table {
         ),
         Field::new("receivers", Kind::Many(&RECEIVER), "Who can be told, and how."),
         Field::new("digest", Kind::One(&DIGEST), DIGEST.doc),
+        Field::new(
+            "heartbeat",
+            Kind::One(&HEARTBEAT),
+            "A switch elsewhere that tells when this program is dead.",
+        ),
         Field::new("storage", Kind::One(&STORAGE), "Where the program keeps what it knows."),
     ],
     instead: &[
         ("time_intervals", "use `mute_time_intervals`"),
-        ("heartbeat", LATER),
         ("inventory", "it belongs to a platform: platforms[].inventory"),
         ("deployments", "it belongs to a platform: platforms[].deployments"),
         ("credentials", "credentials belong to a platform: platforms[].credentials"),
@@ -406,13 +412,17 @@ static RECEIVER: Table = Table {
         Field::new("email_configs", Kind::Many(&EMAIL), "Mail channels."),
         Field::new("webhook_configs", Kind::Many(&WEBHOOK), "Webhook channels."),
         Field::new(
+            "alertmanager_configs",
+            Kind::Many(&ALERTMANAGER),
+            "Alertmanagers that hold what fires.",
+        ),
+        Field::new(
             "fallback",
             Kind::Text,
             "The receiver that is told what cannot be delivered to this one.",
         ),
     ],
     instead: &[
-        ("alertmanager_configs", LATER),
         ("slack_configs", "use `webhook_configs: [{format: slack, url_file: FILE}]`"),
         ("pagerduty_configs", "use `webhook_configs: [{format: pagerduty, secret_file: FILE}]`"),
         ("msteams_configs", "use `webhook_configs: [{format: teams, url_file: FILE}]`"),

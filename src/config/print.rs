@@ -7,9 +7,9 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use super::{
-    Certificate, Config, Credential, CredentialKind, EmailConfig, Filter, GroupBy, Inventory,
-    InventoryScope, ItemKind, Mute, Platform, Policy, Receiver, Route, SecretSource, Severity,
-    SmtpEncryption, TlsConfig, TlsVerify, WebhookConfig,
+    AlertmanagerConfig, Certificate, Config, Credential, CredentialKind, EmailConfig, Filter,
+    GroupBy, Heartbeat, HttpConfig, Inventory, InventoryScope, ItemKind, Mute, Platform, Policy,
+    Receiver, Route, SecretSource, Severity, SmtpEncryption, TlsConfig, TlsVerify, WebhookConfig,
 };
 use crate::schedule::{Schedule, format_duration};
 
@@ -46,6 +46,9 @@ pub(super) fn print(config: &Config) -> String {
         });
     }
     page.list("receivers", config.receivers.values(), |page, it| receiver(page, it));
+    if let Some(it) = &config.heartbeat {
+        page.map("heartbeat", |page| heartbeat(page, it));
+    }
     page.map("storage", |page| page.text("path", config.storage_path.display()));
     page.text
 }
@@ -343,6 +346,7 @@ fn receiver(page: &mut Page, it: &Receiver) {
     page.text("name", &it.name);
     page.list("email_configs", &it.emails, email);
     page.list("webhook_configs", &it.webhooks, webhook);
+    page.list("alertmanager_configs", &it.alertmanagers, alertmanager);
     if let Some(fallback) = &it.fallback {
         page.text("fallback", fallback);
     }
@@ -394,8 +398,34 @@ fn webhook(page: &mut Page, it: &WebhookConfig) {
     page.texts("signing_secret_files", paths.map(Path::display));
     page.line("allow_http", it.allow_http);
     page.line("timeout", format_duration(it.timeout));
-    let plain = it.authorization.is_none() && it.proxy_url.is_none() && it.http_headers.is_empty();
-    if plain && it.tls == TlsConfig::default() {
+    http(
+        page,
+        &HttpConfig {
+            authorization: it.authorization.clone(),
+            tls: it.tls.clone(),
+            proxy_url: it.proxy_url.clone(),
+            http_headers: it.http_headers.clone(),
+        },
+    );
+}
+
+fn alertmanager(page: &mut Page, it: &AlertmanagerConfig) {
+    page.texts("urls", &it.urls);
+    page.line("allow_http", it.allow_http);
+    page.line("timeout", format_duration(it.timeout));
+    http(page, &it.http);
+}
+
+fn heartbeat(page: &mut Page, it: &Heartbeat) {
+    page.secret("url", &it.url);
+    page.line("every", format_duration(it.every));
+    page.line("allow_http", it.allow_http);
+    page.line("timeout", format_duration(it.timeout));
+    http(page, &it.http);
+}
+
+fn http(page: &mut Page, it: &HttpConfig) {
+    if *it == HttpConfig::default() {
         return;
     }
     page.map("http_config", |page| {

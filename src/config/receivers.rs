@@ -12,12 +12,16 @@ use self::webhook::webhook;
 use super::check::{self, SecretKind};
 
 use super::problems::{nearest, show};
+use super::push::alertmanager;
 use super::reader::{Fields, Item, Reader};
 use super::shapes::{name, proxy};
-use super::{EmailConfig, Receiver, SecretSource, SmtpAuth, SmtpEncryption, TlsConfig};
+use super::{EmailConfig, HttpConfig, Receiver, SecretSource, SmtpAuth, SmtpEncryption};
 
 /// The port on which mail servers speak TLS from the first byte.
 const SMTPS_PORT: u16 = 465;
+
+/// The keys of a receiver that are channels.
+const CHANNELS: [&str; 3] = ["email_configs", "webhook_configs", "alertmanager_configs"];
 
 /// Receivers by name.
 pub(super) type Receivers = BTreeMap<Arc<str>, Arc<Receiver>>;
@@ -35,17 +39,26 @@ pub(super) fn receivers(reader: &mut Reader, root: &Fields<'_>) -> Receivers {
         let webhooks = reader.many(&fields, "webhook_configs").unwrap_or_default();
         let mut webhooks: Vec<_> = webhooks.iter().filter_map(|it| webhook(reader, it)).collect();
         set_apart(webhooks.iter_mut().map(|it| &mut it.name));
-        if !fields.has("email_configs") && !fields.has("webhook_configs") {
+        let alertmanagers = reader.many(&fields, "alertmanager_configs").unwrap_or_default();
+        let alertmanagers: Vec<_> =
+            alertmanagers.iter().filter_map(|it| alertmanager(reader, it)).collect();
+        if CHANNELS.iter().all(|it| !fields.has(it)) {
             let message = "has no channel, so it reaches nobody".to_owned();
             reader.problems.add(
                 fields.place,
                 &fields.path,
                 message,
-                "give it `email_configs` or `webhook_configs`",
+                "give it `email_configs`, `webhook_configs` or `alertmanager_configs`",
             );
         }
         if let Some(name) = name {
-            let receiver = Receiver { name: Arc::clone(&name), emails, webhooks, fallback: None };
+            let receiver = Receiver {
+                name: Arc::clone(&name),
+                emails,
+                webhooks,
+                alertmanagers,
+                fallback: None,
+            };
             receivers.insert(Arc::clone(&name), Arc::new(receiver));
             fallbacks.push((name, fields));
         }
@@ -243,15 +256,7 @@ fn auth(reader: &mut Reader, fields: &Fields<'_>) -> Option<SmtpAuth> {
     None
 }
 
-#[derive(Default)]
-struct HttpConfig {
-    authorization: Option<(String, SecretSource)>,
-    tls: TlsConfig,
-    proxy_url: Option<String>,
-    http_headers: Vec<(String, String)>,
-}
-
-fn http_config(reader: &mut Reader, fields: &Fields<'_>) -> HttpConfig {
+pub(super) fn http_config(reader: &mut Reader, fields: &Fields<'_>) -> HttpConfig {
     let authorization = reader.one(fields, "authorization");
     HttpConfig {
         authorization: authorization.and_then(|it| authorization_header(reader, &it)),

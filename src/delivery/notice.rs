@@ -119,6 +119,30 @@ fn addressed(
     event: &Event,
     labels: &BTreeMap<String, String>,
 ) -> Vec<Addressed> {
+    along_ways(config, subject, event, labels, |way| {
+        let Route { group_wait, group_interval, mutes, .. } = way.route;
+        let group =
+            Grouping { key: way.group(labels), wait: *group_wait, interval: *group_interval };
+        let addressed = targets(config, [way.receiver]).into_iter().map(|target| Addressed {
+            grouping: match carries(config, &target) {
+                Carries::Group => group.clone(),
+                Carries::Alert => Grouping::default(),
+            },
+            target,
+            mutes: mutes.clone(),
+        });
+        addressed.collect()
+    })
+}
+
+/// What there is for an event at the end of each way that it goes: by the routes, and where its step escalates to.
+fn along_ways<T>(
+    config: &Config,
+    subject: Subject<'_>,
+    event: &Event,
+    labels: &BTreeMap<String, String>,
+    found_at: impl Fn(&Way<'_>) -> Vec<T>,
+) -> Vec<T> {
     let mut ways = config.ways(labels, subject.receivers());
     let stage = match (event.name, event.step) {
         (AlertName::CredentialExpired, _) => Stage::Expired,
@@ -134,21 +158,7 @@ fn addressed(
             }
         }
     }
-    let to = |way: &Way<'_>| {
-        let Route { group_wait, group_interval, mutes, .. } = way.route;
-        let group =
-            Grouping { key: way.group(labels), wait: *group_wait, interval: *group_interval };
-        let addressed = targets(config, [way.receiver]).into_iter().map(|target| Addressed {
-            grouping: match carries(config, &target) {
-                Carries::Group => group.clone(),
-                Carries::Alert => Grouping::default(),
-            },
-            target,
-            mutes: mutes.clone(),
-        });
-        addressed.collect::<Vec<_>>()
-    };
-    ways.iter().flat_map(to).collect()
+    ways.iter().flat_map(found_at).collect()
 }
 
 /// Who is told what cannot be delivered to `target`: the fallback of its receiver, or the receiver of everything else,
@@ -171,6 +181,27 @@ pub fn digest_readers(config: &Config, receiver: &Arc<str>) -> Vec<Addressed> {
     by_mail
         .map(|target| Addressed { target, grouping: grouping.clone(), mutes: Vec::new() })
         .collect()
+}
+
+/// An alert that fires now and that Alertmanagers are to hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// Everything that it can say.
+    pub notice: Notice,
+    /// The names of the receivers whose Alertmanagers hold it; at least one.
+    pub receivers: Vec<Arc<str>>,
+}
+
+/// What Alertmanagers are to hold of an event that lasts; `None` if it goes to none. Windows without messages are not
+/// for them: they have their own.
+pub fn standing(config: &Config, subject: Subject<'_>, event: &Event) -> Option<Standing> {
+    let notice = notice(subject, event);
+    let holds =
+        |name: &Arc<str>| config.receivers.get(name).is_some_and(|it| !it.alertmanagers.is_empty());
+    let receivers = along_ways(config, subject, event, &labels(&notice), |way| {
+        Some(way.receiver).filter(|it| holds(it)).cloned().into_iter().collect()
+    });
+    (!receivers.is_empty()).then_some(Standing { notice, receivers })
 }
 
 /// The slot of an alert: alerts of one slot take each other's place.

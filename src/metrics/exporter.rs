@@ -7,7 +7,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::family::{self, Value};
-use super::telemetry::{Channel, Channels, DURATION_BUCKETS, Own, Values};
+use super::telemetry::{Channel, ChannelKey, Channels, DURATION_BUCKETS, Own, Values};
 use super::{BuildInfo, ConfigState, WriteState};
 use crate::config::Severity;
 use crate::status::Snapshot;
@@ -28,6 +28,7 @@ pub(super) fn encode(
     durations(encoder, &values.channels)?;
     alerts(encoder, snapshot)?;
     state(encoder, &values.own)?;
+    heartbeat(encoder, &values.own)?;
     logged(encoder, values.logged)
 }
 
@@ -123,28 +124,28 @@ fn counts(encoder: &mut DescriptorEncoder<'_>, channels: &Channels) -> fmt::Resu
         channels,
         "ece_expiry_exporter_notifications",
         "Notifications attempted (one per message, retries not counted)",
-        |it| it.composed,
+        |it, (_, integration)| integration.has_messages().then_some(it.composed),
     )?;
     per_channel_counter(
         encoder,
         channels,
         "ece_expiry_exporter_notifications_failed",
         "Notifications given up after the last retry",
-        |it| it.given_up,
+        |it, (_, integration)| integration.has_messages().then_some(it.given_up),
     )?;
     per_channel_counter(
         encoder,
         channels,
         "ece_expiry_exporter_notification_requests",
         "Delivery requests made, retries included",
-        |it| it.requests,
+        |it, _| Some(it.requests),
     )?;
     per_channel_counter(
         encoder,
         channels,
         "ece_expiry_exporter_notification_requests_failed",
         "Delivery requests that failed",
-        |it| it.requests_failed,
+        |it, _| Some(it.requests_failed),
     )?;
     let mut family = family::counter(
         encoder,
@@ -242,6 +243,23 @@ fn state(encoder: &mut DescriptorEncoder<'_>, own: &Own) -> fmt::Result {
     )
 }
 
+fn heartbeat(encoder: &mut DescriptorEncoder<'_>, own: &Own) -> fmt::Result {
+    let Some(heartbeat) = &own.heartbeat else { return Ok(()) };
+    family::single(
+        encoder,
+        "ece_expiry_exporter_heartbeat_last_success_timestamp",
+        Some(&Unit::Seconds),
+        "Unix time of the last heartbeat that was accepted, 0 if none. Absent without a heartbeat",
+        Value::at_or_zero(heartbeat.last_success),
+    )?;
+    let mut family = family::counter(
+        encoder,
+        "ece_expiry_exporter_heartbeat_failures",
+        "Heartbeats that were due and not accepted, or not sent because a loop stands still or the store takes no writes",
+    )?;
+    family::count(&mut family, heartbeat.failures)
+}
+
 fn logged(encoder: &mut DescriptorEncoder<'_>, counts: [u64; 3]) -> fmt::Result {
     let name = "ece_expiry_exporter_log_messages";
     let mut family = family::counter(encoder, name, "Log messages written")?;
@@ -256,12 +274,14 @@ fn per_channel_counter(
     channels: &Channels,
     name: &str,
     help: &str,
-    value: impl Fn(&Channel) -> u64,
+    value: impl Fn(&Channel, &ChannelKey) -> Option<u64>,
 ) -> fmt::Result {
     let mut family = family::counter(encoder, name, help)?;
-    for ((receiver, integration), channel) in &channels.sent {
+    for (key, channel) in &channels.sent {
+        let Some(value) = value(channel, key) else { continue };
+        let (receiver, integration) = key;
         let labels = [("receiver", receiver.as_ref()), ("integration", integration.label())];
-        family::count(&mut family.encode_family(&labels)?, value(channel))?;
+        family::count(&mut family.encode_family(&labels)?, value)?;
     }
     Ok(())
 }

@@ -19,6 +19,24 @@ pub const DURATION_BUCKETS: [f64; 8] = [0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 300.0, 3
 /// A receiver's name and a kind of channel: what the series of notifications are labelled with.
 pub type ChannelKey = (Arc<str>, Integration);
 
+/// An Alertmanager of a receiver: the receiver, its number among all replicas, and its host and port.
+pub type ReplicaKey = (Arc<str>, usize, Arc<str>);
+
+/// An Alertmanager that could not be told what fires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untold {
+    /// The receiver's name.
+    pub receiver: Arc<str>,
+    /// The Alertmanager's host and port.
+    pub replica: Arc<str>,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Why, for a person.
+    pub why: String,
+    /// How many alerts it was to be told.
+    count: u64,
+}
+
 /// The exporter's own counters and gauges. Every method is cheap enough to be called from any task.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -28,6 +46,8 @@ pub struct Telemetry {
     own: Mutex<Own>,
     /// Per receiver and integration; small, and touched once per message.
     channels: Mutex<Channels>,
+    /// Alertmanagers, and what is wrong with each.
+    replicas: Mutex<BTreeMap<ReplicaKey, Option<Untold>>>,
     /// Probes running now.
     probes_in_flight: AtomicI64,
     /// Log lines by level: error, warn, info.
@@ -66,11 +86,21 @@ pub(super) struct Own {
     pub(super) config_loads: u64,
     pub(super) config_failures: u64,
     pub(super) last_tick: Option<DateTime<Utc>>,
+    pub(super) outbox_tick: Option<DateTime<Utc>>,
+    pub(super) mirror_tick: Option<DateTime<Utc>>,
+    pub(super) heartbeat: Option<Heartbeats>,
     pub(super) missed_runs: u64,
     pub(super) write: WriteState,
     pub(super) written_at: Option<DateTime<Utc>>,
     pub(super) dead: u64,
     pub(super) external_url: Option<String>,
+}
+
+/// Numbers of the heartbeat.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heartbeats {
+    pub(super) failures: u64,
+    pub(super) last_success: Option<DateTime<Utc>>,
 }
 
 /// Numbers per receiver.
@@ -119,6 +149,7 @@ impl Telemetry {
             started,
             own: Mutex::default(),
             channels: Mutex::default(),
+            replicas: Mutex::default(),
             probes_in_flight: AtomicI64::new(0),
             logged: Default::default(),
         }
@@ -165,6 +196,46 @@ impl Telemetry {
         self.own().last_tick
     }
 
+    /// The outbox looked at the store at `now`, and could.
+    pub fn outbox_ticked(&self, now: DateTime<Utc>) {
+        self.own().outbox_tick = Some(now);
+    }
+
+    /// When the outbox last looked at the store.
+    pub fn outbox_tick(&self) -> Option<DateTime<Utc>> {
+        self.own().outbox_tick
+    }
+
+    /// The loop that tells Alertmanagers ran at `now`.
+    pub fn mirror_ticked(&self, now: DateTime<Utc>) {
+        self.own().mirror_tick = Some(now);
+    }
+
+    /// When the loop that tells Alertmanagers last ran.
+    pub fn mirror_tick(&self) -> Option<DateTime<Utc>> {
+        self.own().mirror_tick
+    }
+
+    /// Lets the series of the heartbeat exist while one is configured.
+    pub fn register_heartbeat(&self, is_configured: bool) {
+        let mut own = self.own();
+        own.heartbeat = is_configured.then(|| own.heartbeat.take().unwrap_or_default());
+    }
+
+    /// The heartbeat was sent and accepted at `now`.
+    pub fn heartbeat_sent(&self, now: DateTime<Utc>) {
+        if let Some(it) = &mut self.own().heartbeat {
+            it.last_success = Some(now);
+        }
+    }
+
+    /// The heartbeat was due, and it was not accepted, or not sent on purpose.
+    pub fn heartbeat_failed(&self) {
+        if let Some(it) = &mut self.own().heartbeat {
+            it.failures += 1;
+        }
+    }
+
     /// `n` scheduled probes were skipped.
     pub fn runs_missed(&self, n: u64) {
         self.own().missed_runs += n;
@@ -184,9 +255,11 @@ impl Telemetry {
     pub fn register_targets(&self, targets: impl IntoIterator<Item = ChannelKey>) {
         let mut channels = self.channels();
         for (receiver, integration) in targets {
-            channels.durations.entry(integration).or_default();
-            for why in Hush::ALL {
-                channels.suppressed.entry((Arc::clone(&receiver), why)).or_default();
+            if integration.has_messages() {
+                channels.durations.entry(integration).or_default();
+                for why in Hush::ALL {
+                    channels.suppressed.entry((Arc::clone(&receiver), why)).or_default();
+                }
             }
             channels.sent.entry((receiver, integration)).or_default();
         }
@@ -231,7 +304,7 @@ impl Telemetry {
     /// How many notifications wait per channel, and since when the oldest does; a channel that is left out has none.
     pub fn set_pending(&self, pending: BTreeMap<ChannelKey, (u64, Option<DateTime<Utc>>)>) {
         let mut channels = self.channels();
-        for channel in channels.sent.values_mut() {
+        for (_, channel) in channels.sent.iter_mut().filter(|((_, it), _)| it.has_messages()) {
             channel.pending = 0;
             channel.oldest_pending = None;
         }
@@ -239,6 +312,88 @@ impl Telemetry {
             let channel = channels.sent.entry(key).or_default();
             channel.pending = count;
             channel.oldest_pending = oldest;
+        }
+    }
+
+    /// Makes the series of each Alertmanager's receiver exist. What is wrong with those that stay is kept.
+    pub fn register_replicas(&self, keys: &[ReplicaKey]) {
+        self.register_targets(keys.iter().map(|it| (Arc::clone(&it.0), Integration::Alertmanager)));
+        let mut replicas = self.replicas();
+        replicas.retain(|key, _| keys.contains(key));
+        for key in keys {
+            replicas.entry(key.clone()).or_default();
+        }
+        drop(replicas);
+        self.show_untold();
+    }
+
+    /// A request to an Alertmanager was made.
+    pub fn replica_asked(&self, keys: &[ReplicaKey]) {
+        for (receiver, ..) in keys {
+            self.of_alertmanager(receiver, |it| it.requests += 1);
+        }
+    }
+
+    /// A request to an Alertmanager failed.
+    pub fn replica_failed(&self, keys: &[ReplicaKey]) {
+        for (receiver, ..) in keys {
+            self.of_alertmanager(receiver, |it| it.requests_failed += 1);
+        }
+    }
+
+    /// An Alertmanager was told `count` alerts at `now`, or why not.
+    pub fn replica_settled(
+        &self,
+        keys: &[ReplicaKey],
+        count: usize,
+        failure: Option<&str>,
+        now: DateTime<Utc>,
+    ) {
+        for key in keys {
+            if failure.is_none() {
+                self.of_alertmanager(&key.0, |it| it.last_success = Some(now));
+            }
+            if let Some(replica) = self.replicas().get_mut(key) {
+                let since = replica.as_ref().map_or(now, |it| it.since);
+                *replica = failure.map(|why| Untold {
+                    receiver: Arc::clone(&key.0),
+                    replica: Arc::clone(&key.2),
+                    since,
+                    why: why.to_owned(),
+                    count: u64::try_from(count).unwrap_or(u64::MAX),
+                });
+            }
+        }
+        self.show_untold();
+    }
+
+    /// The Alertmanagers that could not be told what fires.
+    pub fn untold(&self) -> Vec<Untold> {
+        self.replicas().values().flatten().cloned().collect()
+    }
+
+    /// An alert waits while no Alertmanager of its receiver takes it: they tell each other.
+    fn show_untold(&self) {
+        let mut by_receiver: BTreeMap<Arc<str>, Vec<Option<Untold>>> = BTreeMap::new();
+        // Kept until the end: two Alertmanagers at once must not write each other's past.
+        let replicas_now = self.replicas();
+        for (key, untold) in replicas_now.iter() {
+            by_receiver.entry(Arc::clone(&key.0)).or_default().push(untold.clone());
+        }
+        for ((_, integration), channel) in &mut self.channels().sent {
+            if *integration == Integration::Alertmanager {
+                (channel.pending, channel.oldest_pending) = (0, None);
+            }
+        }
+        for (receiver, replicas) in by_receiver {
+            let untold: Option<Vec<Untold>> = replicas.into_iter().collect();
+            let untold = untold.unwrap_or_default();
+            let count = untold.iter().map(|it| it.count).min().unwrap_or(0);
+            let since = untold.iter().map(|it| it.since).max().filter(|_| 0 < count);
+            self.of_alertmanager(&receiver, |it| {
+                it.pending = count;
+                it.oldest_pending = since;
+            });
         }
     }
 
@@ -274,6 +429,11 @@ impl Telemetry {
         self.own().write = WriteState::Failed;
     }
 
+    /// What became of the last write of the store.
+    pub fn write_state(&self) -> WriteState {
+        self.own().write
+    }
+
     /// A log line of `level` was written; below `info` nothing is counted.
     pub fn logged(&self, level: tracing::Level) {
         let at = match level {
@@ -302,6 +462,15 @@ impl Telemetry {
 
     fn channels(&self) -> MutexGuard<'_, Channels> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replicas(&self) -> MutexGuard<'_, BTreeMap<ReplicaKey, Option<Untold>>> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of_alertmanager(&self, receiver: &Arc<str>, change: impl FnOnce(&mut Channel)) {
+        let key = (Arc::clone(receiver), Integration::Alertmanager);
+        change(self.channels().sent.entry(key).or_default());
     }
 
     fn channel(&self, target: &Target, change: impl FnOnce(&mut Channel)) {

@@ -7,7 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::record::{Draft, ListDraft};
 use super::{Monitor, WAKE_MIN};
-use crate::alert::{self, Change, Event, FINDINGS_MAX, Finding, FindingKind, Found, Known, State};
+use crate::alert::{
+    self, AlertName, Change, Event, FINDINGS_MAX, Finding, FindingKind, Firing, Found, Known,
+    Lifespan, Reason, State,
+};
 use crate::config::{CredentialKind, Inventory};
 use crate::delivery::{self, Subject};
 use crate::observation::listing::Listing;
@@ -16,6 +19,12 @@ use crate::store::RememberedList;
 
 /// How long a list waits for the first probes of its platform, which tell which of the keys are held.
 const WAIT_FOR_PROBES: TimeDelta = TimeDelta::seconds(2);
+
+/// How long Alertmanagers hold that a listed key has expired.
+const STANDS_EXPIRED: TimeDelta = TimeDelta::days(1);
+
+/// How long Alertmanagers hold a finding, which has no end of its own; the rules for Prometheus look back as far.
+const STANDS_FOUND: TimeDelta = TimeDelta::hours(2);
 
 /// One list of keys.
 #[derive(Debug)]
@@ -75,6 +84,29 @@ impl List {
             self.wakes.insert((wake, id.into()));
             self.wake_of.insert(id.into(), wake);
         }
+    }
+
+    /// What Alertmanagers are to hold of it: each key with what fires about it, or with what was found lately.
+    pub(super) fn standing(&self, now: DateTime<Utc>) -> Vec<(Arc<Found>, Event)> {
+        // That a listed key has expired lasts until it is listed no more, and nobody renews it there.
+        let is_news = |it: &&Firing| {
+            it.name != AlertName::CredentialExpired || now - it.starts_at < STANDS_EXPIRED
+        };
+        let event = |found: &Arc<Found>, firing| {
+            (Arc::clone(found), Event::of(firing, Reason::New, found.state.generation, now))
+        };
+        // Of a key that is held, its credential speaks.
+        let listed = self.keys.values().filter(|it| !it.is_held());
+        let firing = listed
+            .flat_map(|it| it.state.firing().filter(is_news).map(move |firing| event(it, firing)));
+        let findings = self.findings.iter().filter(|it| now - it.at < STANDS_FOUND);
+        let found = findings.filter_map(|it| {
+            let event = it.event(&self.inventory, 0)?;
+            let item = it.item.clone();
+            let (state, lifespan) = (State::default(), Lifespan::default());
+            Some((Arc::new(Found { item, held_by: None, state, missed: 0, lifespan }), event))
+        });
+        firing.chain(found).collect()
     }
 
     pub(super) fn wake_at(&self) -> Option<DateTime<Utc>> {

@@ -118,7 +118,8 @@ impl Monitor {
     pub(super) async fn commit(&mut self, mut draft: Draft, now: DateTime<Utc>) -> Committed {
         let is_owing = !draft.owed.is_empty() || draft.digest_at.is_some();
         let changed: Vec<usize> = draft.lists.keys().copied().collect();
-        if is_owing || self.has_substance(&draft) || self.unsaved.may_save(now) {
+        let has_substance = self.has_substance(&draft);
+        if is_owing || has_substance || self.unsaved.may_save(now) {
             if let Err(error) = self.record(&mut draft, now).await {
                 self.complain(format!(
                     "{error:#}; the decisions are taken again at the next probe"
@@ -154,6 +155,9 @@ impl Monitor {
         self.digest_from = draft.digest_at.unwrap_or(self.digest_from);
         if is_owing {
             self.shared.owed.notify_one();
+        }
+        if has_substance {
+            self.shared.changed.notify_one();
         }
         Committed::Yes
     }

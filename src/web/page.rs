@@ -24,6 +24,7 @@ use self::keys::ListRow;
 use self::row::{Cover, CredentialRow, PlatformRow, State as CredentialState};
 use super::{Web, text};
 use crate::alert::AlertName;
+use crate::metrics::Untold;
 use crate::status::{CredentialStatus, Snapshot};
 use crate::time;
 
@@ -118,6 +119,7 @@ struct Page<'a> {
     dead: u64,
     overdue: Option<u64>,
     overdue_since: Option<String>,
+    untold: Vec<UntoldRow>,
     filter: &'a str,
     all: bool,
     counts: Vec<Count>,
@@ -132,6 +134,27 @@ struct Page<'a> {
 
 /// A notification that waits longer than a group or the first retries do is worth a word.
 const OVERDUE_AFTER: TimeDelta = TimeDelta::minutes(2);
+
+/// An Alertmanager that could not be told what fires.
+#[derive(Serialize)]
+struct UntoldRow {
+    receiver: String,
+    replica: String,
+    since: String,
+    why: String,
+}
+
+impl UntoldRow {
+    fn of(it: Untold) -> Self {
+        let since = it.since.format("%F %R UTC").to_string();
+        Self {
+            receiver: it.receiver.to_string(),
+            replica: it.replica.to_string(),
+            since,
+            why: it.why,
+        }
+    }
+}
 
 /// How many credentials are in a state.
 #[derive(Serialize)]
@@ -156,6 +179,7 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
         store_error: copy(&web.store_error),
         dead: web.telemetry.dead(),
         overdue: overdue.map(|(count, _)| count),
+        untold: web.telemetry.untold().into_iter().map(UntoldRow::of).collect(),
         overdue_since: overdue.map(|(_, since)| since.format("%F %R UTC").to_string()),
         filter,
         all,

@@ -56,6 +56,7 @@ fn folder() -> TempDir {
         ("broken.yml", "carries: everything\nbodi: {}\nbody: {text: [}\n"),
         ("wrong.yml", "carries: all\nbodi: {}\nparams: [{default: x}]\n"),
         ("twice.yml", "carries: alert\nbody: {text: a, text: b}\n"),
+        ("secrets/heartbeat-url", "https://hc.example.org/CANARY"),
         ("secrets/whsec", WHSEC),
         ("secrets/short_whsec", "whsec_Q0FOQVJZ"),
         ("secrets/bad_whsec", "whsec_CANARY!"),

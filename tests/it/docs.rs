@@ -80,6 +80,11 @@ fn the_configurations_of_the_manual_are_valid() {
     let watched = yaml_blocks("docs/watching.md");
     assert!(3 < watched.len(), "docs/watching.md has an example of each");
     texts.extend(watched);
+    let pushed = yaml_blocks("docs/alerting.md").remove(0);
+    texts.push(format!("{pushed}{platforms}route: {{receiver: oncall}}\n"));
+    let heartbeat = yaml_blocks("docs/operations.md");
+    let heartbeat = heartbeat.iter().find(|it| it.starts_with("heartbeat:")).unwrap();
+    texts.push(format!("{heartbeat}{whole}"));
     for text in texts {
         let folder = tempfile::tempdir().unwrap();
         let secrets = folder.path().join("secrets");
@@ -89,6 +94,7 @@ fn the_configurations_of_the_manual_are_valid() {
             ("essu-terraform", "essu_a2V5"),
             ("smtp", "password"),
             ("hook-url", "https://hook.example.org/x"),
+            ("heartbeat-url", "https://hc-ping.com/x"),
             ("whsec", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
         ] {
             fs::write(secrets.join(name), secret).unwrap();

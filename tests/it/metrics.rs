@@ -253,6 +253,16 @@ fn busy() -> Telemetry {
         ("oncall".into(), Integration::Webhook),
         ("mail".into(), Integration::Email),
     ]);
+    let replica = [("oncall".into(), 0, "am-1.example.org:9093".into())];
+    telemetry.register_replicas(&replica);
+    telemetry.replica_asked(&replica);
+    telemetry.replica_settled(&replica, 3, None, now() - days(1));
+    telemetry.replica_asked(&replica);
+    telemetry.replica_failed(&replica);
+    telemetry.replica_settled(&replica, 3, Some("it answered 503"), now());
+    telemetry.register_heartbeat(true);
+    telemetry.heartbeat_sent(now());
+    telemetry.heartbeat_failed();
     telemetry.config_loaded(now() - days(3));
     telemetry.set_external_url(Some("https://expiry.example.org/ece/"));
     telemetry.config_failed();

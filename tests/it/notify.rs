@@ -151,7 +151,13 @@ fn webhook_config(url: SecretSource) -> WebhookConfig {
 /// A configuration with one receiver, `r`.
 fn config(emails: Vec<EmailConfig>, webhooks: Vec<WebhookConfig>) -> Arc<Config> {
     let name: Arc<str> = "r".into();
-    let receiver = Receiver { name: Arc::clone(&name), emails, webhooks, fallback: None };
+    let receiver = Receiver {
+        name: Arc::clone(&name),
+        emails,
+        webhooks,
+        alertmanagers: Vec::new(),
+        fallback: None,
+    };
     Arc::new(Config {
         global: Global { probe_timeout: Duration::from_secs(10), external_url: None },
         platforms: Vec::new(),
@@ -159,6 +165,7 @@ fn config(emails: Vec<EmailConfig>, webhooks: Vec<WebhookConfig>) -> Arc<Config>
         route: None,
         mutes: BTreeMap::new(),
         digest: None,
+        heartbeat: None,
         storage_path: PathBuf::new(),
         warnings: Vec::new(),
     })

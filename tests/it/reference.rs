@@ -300,6 +300,16 @@ const PARTS: [Part; 7] = [
                 "time() - ece_expiry_exporter_state_last_write_timestamp_seconds",
             ),
             (
+                "ece_expiry_exporter_heartbeat_last_success_timestamp_seconds",
+                "with a `heartbeat`",
+                "time() - ece_expiry_exporter_heartbeat_last_success_timestamp_seconds > 3600",
+            ),
+            (
+                "ece_expiry_exporter_heartbeat_failures_total",
+                "with a `heartbeat`",
+                "increase(ece_expiry_exporter_heartbeat_failures_total[1h]) > 0",
+            ),
+            (
                 "ece_expiry_exporter_log_messages_total",
                 "for each level",
                 "increase(ece_expiry_exporter_log_messages_total{level=~\"warn|error\"}[1h]) > 0",

@@ -179,6 +179,7 @@ impl World {
             board: Arc::new(Board::default()),
             telemetry: telemetry.clone(),
             owed: Arc::new(Notify::new()),
+            changed: Arc::new(Notify::new()),
             store_error: Arc::new(RwLock::new(None)),
         };
         let monitor = Monitor::new(config.clone(), shared.clone(), now()).await.unwrap();

@@ -59,7 +59,7 @@ pub(super) static WEBHOOK: Table = Table {
     ],
 };
 
-static HTTP: Table = Table {
+pub(super) static HTTP: Table = Table {
     doc: "How requests to a webhook are made.",
     fields: &[
         Field::new("authorization", Kind::One(&AUTHORIZATION), "The `Authorization` header."),

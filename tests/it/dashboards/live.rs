@@ -51,6 +51,8 @@ fn cast(now: DateTime<Utc>) -> Vec<(&'static str, Expires)> {
 
 async fn world(now: DateTime<Utc>) -> World {
     let mut world = World::new().await;
+    world.write("beat-url", &format!("{}/beat", world.sink.url()));
+    world.extra.push_str("heartbeat: {url_file: beat-url}\n");
     for (name, expires) in cast(now) {
         world.add(name, expires);
     }
