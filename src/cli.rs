@@ -8,6 +8,7 @@ mod doctor;
 mod notify_test;
 mod probe;
 mod rules;
+mod self_test;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::app::{self, Options};
 use crate::config::Source;
 use crate::demo::Demo;
 use crate::metrics::Telemetry;
+use crate::self_test::ROUNDS_MAX;
 use crate::time;
 use crate::web::{self, Lifecycle};
 
@@ -161,6 +163,16 @@ enum Command {
         #[command(flatten)]
         config: ConfigFlag,
     },
+    /// Prove on this machine that no alert is lost: kill this program again and again and count its messages; exit code 0
+    /// if nothing was lost
+    SelfTest {
+        /// How often it is killed; 30 take about a minute
+        #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
+        rounds: u32,
+        /// The choices of an earlier run
+        #[arg(long, value_name = "S")]
+        seed: Option<u64>,
+    },
     /// Print the JSON Schema of the configuration file, for editors
     ConfigSchema,
     /// List the Grafana dashboards of this version, print one, or write all of them to a folder
@@ -207,6 +219,7 @@ pub fn run() -> ExitCode {
         Command::Doctor { credential, capture, config } => {
             Ok(doctor::run(&config.source(), &credential, capture.as_deref()))
         }
+        Command::SelfTest { rounds, seed } => self_test::run(rounds, seed),
         Command::ConfigSchema => say(&crate::config::schema()),
         Command::Dashboards { name, output_dir } => {
             dashboards::run(name.as_deref(), output_dir.as_deref())

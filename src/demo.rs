@@ -4,18 +4,15 @@
 //! only changes the simulated platform, so that a step is crossed and a key is renewed while somebody watches.
 
 use std::fmt::Write as _;
-use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::sim::{
-    CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, HeaderMode, License,
-    MailTls, Mailbox, MailboxOptions, On, Role, SimDeployment, SimKey, Sink, SinkOptions,
+    CertificateOptions, Certificates, Desk, Ece, EceOptions, Expires, Fault, Folder, HeaderMode,
+    License, MailTls, Mailbox, MailboxOptions, On, Role, SimDeployment, SimKey, Sink, SinkOptions,
 };
 use crate::time;
 
@@ -42,17 +39,6 @@ pub struct Demo {
     sink: Sink,
     desk: Desk,
     folder: Folder,
-}
-
-/// A folder that is deleted at the end.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left behind in the folder for temporary files harms nobody.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// One key of the cast.
@@ -109,12 +95,7 @@ impl Demo {
     /// # Errors
     /// A port cannot be had, or the folder for temporary files cannot be written.
     pub async fn start(now: DateTime<Utc>) -> anyhow::Result<Self> {
-        let folder =
-            Folder(std::env::temp_dir().join(format!("ece-expiry-demo-{}", std::process::id())));
-        std::fs::create_dir_all(&folder.0)
-            .with_context(|| format!("cannot create {}", folder.0.display()))?;
-        std::fs::set_permissions(&folder.0, Permissions::from_mode(0o700))
-            .context("cannot protect the folder")?;
+        let folder = Folder::new("demo")?;
         let certificates = Certificates::make(&CertificateOptions {
             leaf_not_after: Some(now + CERTIFICATE_ENDS_AFTER),
             ..CertificateOptions::default()
@@ -135,23 +116,24 @@ impl Demo {
         let sink = Sink::start(SinkOptions::default()).await?;
         let desk = Desk::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), &mailbox, &sink).await?;
         let demo = Self { ece, broken, mailbox, sink, desk, folder };
-        demo.write("ca.pem", certificates.ca_pem())?;
-        demo.write("smtp-password", "demo-password")?;
-        demo.write("hook-url", &format!("{}/hook", demo.sink.url().trim_end_matches('/')))?;
-        demo.write("hook-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")?;
+        demo.folder.write("ca.pem", certificates.ca_pem())?;
+        demo.folder.write("smtp-password", "demo-password")?;
+        demo.folder
+            .write("hook-url", &format!("{}/hook", demo.sink.url().trim_end_matches('/')))?;
+        demo.folder.write("hook-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")?;
         let credentials = demo.stage(now)?;
-        demo.write("config.yml", &demo.config(&credentials))?;
+        demo.folder.write("config.yml", &demo.config(&credentials))?;
         Ok(demo)
     }
 
     /// The configuration file.
     pub fn config_file(&self) -> PathBuf {
-        self.folder.0.join("config.yml")
+        self.folder.path().join("config.yml")
     }
 
     /// The folder of the store.
     pub fn storage_path(&self) -> PathBuf {
-        self.folder.0.join("store")
+        self.folder.path().join("store")
     }
 
     /// The page with the mails and webhooks that arrived.
@@ -191,12 +173,7 @@ impl Demo {
     pub async fn play(&self) -> anyhow::Result<()> {
         time::sleep(RENEWS_AFTER).await;
         let renewed = self.ece.renew("terraform")?;
-        self.write("key-terraform", &renewed)
-    }
-
-    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let path = self.folder.0.join(name);
-        write_private(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        self.folder.write("key-terraform", &renewed)
     }
 
     /// Makes the keys, and writes the part of the configuration that names them.
@@ -214,7 +191,7 @@ impl Demo {
                 Act::Forbidden => self.ece.set_fault(On::Key(part.name), Fault::Forbidden)?,
             }
             let file = format!("key-{}", part.name);
-            self.write(&file, &encoded)?;
+            self.folder.write(&file, &encoded)?;
             let _ = write!(
                 yaml,
                 "\n      - {{name: {}, api_key_file: {file}, team: {}, used_by: \"{}\",\n         \
@@ -223,16 +200,16 @@ impl Demo {
             );
         }
         self.ece.world().sessions.set_password("ops", "demo-login-password");
-        self.write("login-ops", "demo-login-password")?;
+        self.folder.write("login-ops", "demo-login-password")?;
         let token = self.ece.world().sessions.open("ci", now + TimeDelta::days(45));
-        self.write("token-ci", &token)?;
+        self.folder.write("token-ci", &token)?;
         yaml.push_str(
             "\n      - {name: ops-login, login: {username: ops, password_file: login-ops}, team: platform, used_by: \"On-call scripts\"}\
              \n      - {name: ci-session, bearer_token_file: token-ci, team: platform, used_by: \"Integration tests\"}",
         );
         self.stage_list(now)?;
         yaml.push_str("\n      - {name: auditor, api_key_file: key-auditor, team: security, used_by: \"The list of all keys\"}");
-        self.write("key-remote", "ZGVtbzpub3QtYS1rZXk6bm90LWEtc2VjcmV0")?;
+        self.folder.write("key-remote", "ZGVtbzpub3QtYS1rZXk6bm90LWEtc2VjcmV0")?;
         Ok(yaml)
     }
 
@@ -259,7 +236,7 @@ impl Demo {
         );
         self.ece.world().deployments.push(logs);
         let auditor = SimKey::new("security", "auditor", in_days(80)).with_role(Role::Admin);
-        self.write("key-auditor", &self.ece.add_key(auditor))
+        self.folder.write("key-auditor", &self.ece.add_key(auditor))
     }
 
     fn config(&self, credentials: &str) -> String {
@@ -294,20 +271,4 @@ receivers:
             smtp = self.mailbox.addr(),
         )
     }
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    // Written beside and renamed, so that a probe never reads half a key.
-    let beside = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(beside, path)
 }

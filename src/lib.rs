@@ -48,5 +48,7 @@ pub mod app;
 pub mod sim;
 /// The demonstration: the simulator and the real program side by side.
 pub mod demo;
+/// Proves on the user's machine that no alert is lost.
+pub mod self_test;
 /// The command line.
 pub mod cli;

@@ -143,6 +143,11 @@ impl Mailbox {
         self.listener.accepted()
     }
 
+    /// What arrived, oldest first, which is then forgotten: between the two nothing slips away.
+    pub fn take(&self) -> Vec<Mail> {
+        self.shared.mails.take()
+    }
+
     /// Forgets what arrived, and counts from zero.
     pub fn clear(&self) {
         self.shared.mails.clear();

@@ -54,6 +54,13 @@ impl<T: Clone> Shelf<T> {
         self.lock().kept.iter().find(|(it, _)| *it == number).map(|(_, item)| item.clone())
     }
 
+    /// Everything that is kept, oldest first; the shelf is empty then, and counts from zero.
+    pub(super) fn take(&self) -> Vec<T> {
+        let mut items = self.lock();
+        items.received = 0;
+        items.kept.drain(..).map(|(_, item)| item).collect()
+    }
+
     pub(super) fn clear(&self) {
         let mut items = self.lock();
         items.kept.clear();

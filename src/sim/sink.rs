@@ -153,6 +153,11 @@ impl Sink {
         self.shared.hooks.all()
     }
 
+    /// What arrived, oldest first, which is then forgotten: between the two nothing slips away.
+    pub fn take(&self) -> Vec<Hook> {
+        self.shared.hooks.take()
+    }
+
     /// Forgets what arrived, and counts from zero.
     pub fn clear(&self) {
         self.shared.hooks.clear();
