@@ -37,11 +37,14 @@ const AFTER_ARRIVAL_MS_MAX: u64 = 4;
 /// How far ahead a step lies that is to be crossed by time alone.
 const CROSSING_MS_MAX: i64 = 1_500;
 
+/// How long ago a step lies that is crossed when the program first sees the key.
+const TOLD_SINCE: TimeDelta = TimeDelta::days(10);
+
 /// How long the last life has to tell what is still owed, from the last message on.
 const SETTLE_MAX: Duration = Duration::from_secs(40);
 
 /// How long the program goes on when everything has arrived, so that it has written that down.
-const WRITTEN_AFTER: Duration = Duration::from_millis(700);
+const WRITTEN_AFTER: Duration = Duration::from_millis(1_500);
 
 /// How long the program runs once more to show that nothing is told again.
 const AFTERLIFE: Duration = Duration::from_secs(2);
@@ -157,7 +160,7 @@ async fn kill(
             let crossing = if random.bool() {
                 now + TimeDelta::milliseconds(random.i64(0..CROSSING_MS_MAX))
             } else {
-                now - TimeDelta::days(10)
+                now - TOLD_SINCE
             };
             let key = stage.add(crossing)?;
             tally.owe(Fact { key, kind: Kind::Expiring });
@@ -207,14 +210,17 @@ fn change(stage: &mut Stage, tally: &mut Tally, random: &mut fastrand::Rng) -> a
 
 /// A life without an end, until everything has arrived; and another one, in which nothing is told again.
 async fn finish(stage: &mut Stage, tally: &mut Tally, part: &mut Part) -> anyhow::Result<()> {
+    // What a dead life did not write down is sent again before anything new: once this has arrived, that is over.
+    let key = stage.add(time::now() - TOLD_SINCE)?;
+    tally.owe(Fact { key, kind: Kind::Expiring });
     let life = stage.start()?;
     part.lives += 1;
     stage.collect(tally);
     while !tally.is_complete() {
-        let before = tally.delivered();
+        let before = tally.delivered() + tally.copies();
         stage.arrival(SETTLE_MAX).await;
         stage.collect(tally);
-        if tally.delivered() == before {
+        if tally.delivered() + tally.copies() == before {
             break;
         }
     }

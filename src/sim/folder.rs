@@ -1,8 +1,7 @@
 //! A folder for what a simulated world writes: key files, certificates, a configuration, a store.
 
-use std::fs::Permissions;
 use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -12,18 +11,19 @@ use anyhow::Context as _;
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes a folder for this process below the one for temporary files; `name` tells it from others of this process.
+    /// Makes a folder below the one for temporary files, with this name and a random end.
     ///
     /// # Errors
     /// The folder for temporary files cannot be written.
     pub fn new(name: &str) -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("ece-expiry-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path)
+        let end = fastrand::u64(..);
+        let path = std::env::temp_dir().join(format!("ece-expiry-{name}-{end:016x}"));
+        // A folder that is there already belongs to somebody else.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
-        let folder = Self(path);
-        std::fs::set_permissions(&folder.0, Permissions::from_mode(0o700))
-            .context("cannot protect the folder")?;
-        Ok(folder)
+        Ok(Self(path))
     }
 
     /// Where it is.

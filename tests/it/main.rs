@@ -30,6 +30,7 @@ mod reference;
 mod promql;
 mod scenes;
 mod secrets;
+mod self_test;
 mod serve;
 mod sim;
 mod spec;

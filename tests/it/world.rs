@@ -378,6 +378,17 @@ impl Drop for Binary {
     }
 }
 
+/// What random choices follow from: printed, so that a failure can be made again with `ECE_EXPIRY_SEED`.
+pub fn seed() -> u64 {
+    let asked = std::env::var("ECE_EXPIRY_SEED").ok();
+    let seed = asked.map_or_else(|| fastrand::u64(..), |it| it.parse().unwrap());
+    #[expect(clippy::print_stdout, reason = "to run a failure again")]
+    {
+        println!("ECE_EXPIRY_SEED={seed}");
+    }
+    seed
+}
+
 /// Waits until `look` sees something; looks again every few milliseconds, and fails after `PATIENCE`.
 pub async fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
