@@ -23,7 +23,7 @@ use crate::notify::heartbeat::Switch;
 use crate::notify::{Origin, Sender};
 use crate::outbox::{Outbox, SilenceRequest};
 use crate::status::Board;
-use crate::store::{Health, Opened, Store};
+use crate::store::{Health, Ledger, Opened, Salvaged, Store};
 use crate::time;
 use crate::web::{self, BuildInfo, Lifecycle, ServeOptions, Web};
 
@@ -136,6 +136,22 @@ async fn bind(address: &str) -> std::io::Result<TcpListener> {
     }
 }
 
+/// What took the place of a store that was not usable.
+fn in_place(Salvaged { states, pending, ledger }: Salvaged) -> String {
+    if (states, pending) == (0, 0) {
+        return "an empty one: firing alerts are told once more".to_owned();
+    }
+    let again = match ledger {
+        Ledger::Whole => "",
+        Ledger::Gaps => {
+            "; what was told could not be read to the end, so firing alerts are told once more"
+        }
+    };
+    format!(
+        "one with the {states} states and {pending} waiting notices and messages that could be read{again}"
+    )
+}
+
 /// The signals that the program obeys.
 struct Signals {
     hangup: Signal,
@@ -204,10 +220,10 @@ impl App {
         let Opened { store, health } = Store::open(&config.storage_path, now)?;
         let store_error = match health {
             Health::Good => None,
-            Health::SetAside { aside, why } => Some(format!(
-                "the store was not usable ({why}); it is set aside as {} and an empty one took its place: \
-                 firing alerts are told once more",
-                aside.display()
+            Health::SetAside { aside, why, salvaged } => Some(format!(
+                "the store was not usable ({why}); it is set aside as {}, and {} took its place",
+                aside.display(),
+                in_place(salvaged)
             )),
             Health::MemoryOnly { why } => Some(format!(
                 "cannot write {} ({why}); everything is kept in memory and lost at the next stop: \

@@ -9,6 +9,7 @@ mod ledger;
 mod open;
 mod parcels;
 mod row;
+mod salvage;
 mod silences;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::found::RememberedList;
 pub use self::open::{Health, Opened};
+pub use self::salvage::{Ledger, Salvaged};
 use crate::alert::{Change, Finding, PlatformState, State, Status};
 use crate::config::CredentialId;
 use crate::delivery::{Addressed, Hush, Lane, Notice, Owed, Parcel, Silence, Undelivered};

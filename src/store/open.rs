@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
 
 use super::Store;
+use super::salvage::{self, Ledger, Salvaged};
 use crate::time::to_ms;
 
 /// The migrations, in order; the file's `user_version` is how many of them it has.
@@ -38,13 +39,14 @@ pub struct Opened {
 pub enum Health {
     /// It is.
     Good,
-    /// The file was not usable, for the reason given; it was renamed, and an empty one took its place. Alerts that fire
-    /// are told once more.
+    /// The file was not usable, for the reason given; it was renamed, and one with what could be read of it took its place.
     SetAside {
         /// Where the old file is now.
         aside: PathBuf,
         /// Why it was not usable.
         why: String,
+        /// What could be read of it.
+        salvaged: Salvaged,
     },
     /// The folder cannot be written, for the reason given: everything is kept in memory only and lost at the end.
     MemoryOnly {
@@ -82,10 +84,13 @@ pub(super) fn open(folder: &Path, now: DateTime<Utc>) -> anyhow::Result<Opened> 
                 return memory(folder, format!("{why}, and it cannot be set aside: {error}"));
             }
             match connect(&file, now) {
-                Ok(connection) => Ok(Opened {
-                    store: Store::start(connection, Some(lock))?,
-                    health: Health::SetAside { aside, why },
-                }),
+                Ok(mut connection) => {
+                    let salvaged = salvage_from(&aside, &mut connection);
+                    Ok(Opened {
+                        store: Store::start(connection, Some(lock))?,
+                        health: Health::SetAside { aside, why, salvaged },
+                    })
+                }
                 Err(Unusable::Content(why) | Unusable::Place(why)) => memory(folder, why),
             }
         }
@@ -115,8 +120,7 @@ fn memory(folder: &Path, why: String) -> anyhow::Result<Opened> {
         .map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
     let source = folder.join("store.db");
     if source.exists() {
-        // A file that cannot be read either leaves the memory as it is.
-        let _ = copy(&connection, &uri(&source.display().to_string(), "mode=ro&immutable=1"));
+        salvage_from(&source, &mut connection);
     }
     Ok(Opened { store: Store::start(connection, None)?, health: Health::MemoryOnly { why } })
 }
@@ -128,8 +132,9 @@ pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<()> 
         .map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
     if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
         // The old connection stays open meanwhile, so what its log holds is read as well.
-        if let Err(error) = copy(&memory, &uri(path, "mode=ro")) {
-            tracing::error!("the store cannot be read either, alerts may be told again: {error}");
+        let salvaged = salvage_from(Path::new(path), &mut memory);
+        if salvaged.ledger == Ledger::Gaps {
+            tracing::error!("not all of the store can be read either, alerts may be told again");
         }
     }
     *connection = memory;
@@ -165,13 +170,7 @@ pub(super) fn peek(folder: &Path) -> anyhow::Result<Option<super::Remembered>> {
     if !file.try_exists()? {
         return Ok(None);
     }
-    // Without a log nobody writes, and then SQLite shall not make the files that its readers share either.
-    let query = if beside(&file, "-wal").exists() { "mode=ro" } else { "mode=ro&immutable=1" };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(uri(&file.display().to_string(), query), flags)?;
-    connection.busy_timeout(BUSY_MAX)?;
+    let connection = read_only(&file)?;
     super::load_subjects(&connection).map(Some)
 }
 
@@ -181,19 +180,31 @@ fn uri(path: &str, query: &str) -> String {
     format!("file:{path}?{query}")
 }
 
-fn copy(connection: &Connection, uri: &str) -> rusqlite::Result<()> {
-    connection.execute("ATTACH DATABASE ?1 AS disk", [uri])?;
-    connection.execute_batch(
-        "INSERT INTO subject SELECT * FROM disk.subject;
-         INSERT INTO parcel SELECT * FROM disk.parcel;
-         INSERT INTO owed SELECT * FROM disk.owed;
-         INSERT INTO attempt SELECT * FROM disk.attempt;
-         INSERT INTO found SELECT * FROM disk.found;
-         INSERT INTO finding SELECT * FROM disk.finding;
-         INSERT INTO silence SELECT * FROM disk.silence;
-         INSERT INTO memo SELECT * FROM disk.memo;
-         DETACH DATABASE disk;",
-    )
+/// Another connection to a file, which is read and not changed.
+fn read_only(file: &Path) -> rusqlite::Result<Connection> {
+    // Without a log nobody writes, and then SQLite shall not make the files that its readers share either.
+    let query = if beside(file, "-wal").exists() { "mode=ro" } else { "mode=ro&immutable=1" };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(uri(&file.display().to_string(), query), flags)?;
+    connection.busy_timeout(BUSY_MAX)?;
+    Ok(connection)
+}
+
+/// Carries over what can be read of a file; nothing, if nothing can.
+fn salvage_from(file: &Path, store: &mut Connection) -> Salvaged {
+    let with_log = read_only(file).and_then(|source| salvage::carry(&source, store));
+    let carried = with_log.or_else(|_| {
+        // Its log may be what is damaged, or not readable without writing.
+        let uri = uri(&file.display().to_string(), "mode=ro&immutable=1");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        salvage::carry(&Connection::open_with_flags(uri, flags)?, store)
+    });
+    carried.unwrap_or_else(|error| {
+        tracing::error!("nothing can be read of {}: {error}", file.display());
+        Salvaged::default()
+    })
 }
 
 /// A file that SQLite keeps beside the store.

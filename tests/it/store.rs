@@ -1,5 +1,7 @@
 //! Stores that are damaged, foreign, full or in use, and what the ledger remembers over a restart.
 
+mod damage;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -150,7 +152,7 @@ async fn opens(bytes: &[u8], what: &str) -> Health {
     let Opened { store, health } = open(dir.path());
     match &health {
         Health::Good => assert!(aside(dir.path()).is_empty(), "{what}"),
-        Health::SetAside { aside: path, why } => {
+        Health::SetAside { aside: path, why, .. } => {
             assert!(!why.is_empty(), "{what}");
             assert_eq!(aside(dir.path()), *std::slice::from_ref(path), "{what}");
             assert!(std::fs::read(path).unwrap() == bytes, "{what}: set aside as it was");
