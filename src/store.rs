@@ -8,6 +8,7 @@ mod found;
 mod ledger;
 mod open;
 mod parcels;
+mod readable;
 mod row;
 mod salvage;
 mod silences;

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags};
 
 use super::Store;
+use super::readable::{Unreadable, unreadable};
 use super::salvage::{self, Ledger, Salvaged};
 use crate::time::to_ms;
 
@@ -302,7 +303,9 @@ fn prepare(connection: &mut Connection, now: DateTime<Utc>) -> Result<(), Error>
         return Err(Error::Content(format!("the file is damaged: {check}")));
     }
     migrate(connection)?;
-    super::load_subjects(connection).map_err(|error| Error::Content(format!("{error:#}")))?;
+    if let Some(Unreadable { table, row }) = unreadable(connection, 1)?.first() {
+        return Err(Error::Content(format!("row {row} of table {table} is not readable")));
+    }
     purge(connection, now)?;
     Ok(())
 }

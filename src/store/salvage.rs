@@ -8,7 +8,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, params_from_iter};
 
-use super::row;
+use super::readable::{Unreadable, unreadable};
 
 /// What was carried over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +30,9 @@ pub enum Ledger {
     #[default]
     Gaps,
 }
+
+/// The tables without whose rows nobody knows what was told.
+const LEDGER: [&str; 2] = ["parcel", "owed"];
 
 /// Members of a state that say what was told.
 const TOLD: [&str; 5] = ["lifetime", "access", "unreachable", "skew", "too_long"];
@@ -55,12 +58,17 @@ pub(super) fn carry(source: &Connection, target: &mut Connection) -> rusqlite::R
     let mut ledger = Ledger::Whole;
     for table in &tables {
         let is_whole = copy(source, &transaction, table).unwrap_or(false);
-        if !is_whole && ["parcel", "owed"].contains(&table.as_str()) {
+        if !is_whole && LEDGER.contains(&table.as_str()) {
             ledger = Ledger::Gaps;
         }
     }
+    if drop_unreadable(&transaction)? == Ledger::Gaps {
+        ledger = Ledger::Gaps;
+    }
     tidy_up(&transaction)?;
-    tidy_up_states(&transaction, ledger)?;
+    if ledger == Ledger::Gaps {
+        forget_told(&transaction)?;
+    }
     let count = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, u32>(0));
     let states = count("SELECT COUNT(*) FROM subject")?;
     let pending = count("SELECT COUNT(*) FROM owed WHERE state = 'waiting'")?
@@ -150,34 +158,36 @@ fn tidy_up(target: &Transaction<'_>) -> rusqlite::Result<()> {
     )
 }
 
-/// Drops states that cannot be read, and with gaps in the ledger what they say was told.
-fn tidy_up_states(target: &Transaction<'_>, ledger: Ledger) -> rusqlite::Result<()> {
+/// Drops rows that are there and cannot be read; whether the ledger has lost some.
+fn drop_unreadable(target: &Transaction<'_>) -> rusqlite::Result<Ledger> {
+    let mut ledger = Ledger::Whole;
+    for Unreadable { table, row } in unreadable(target, usize::MAX)? {
+        target.execute(&format!("DELETE FROM {table} WHERE rowid = ?1"), [row])?;
+        if LEDGER.contains(&table.as_str()) {
+            ledger = Ledger::Gaps;
+        }
+    }
+    Ok(ledger)
+}
+
+/// Drops from the states what they say was told.
+fn forget_told(target: &Transaction<'_>) -> rusqlite::Result<()> {
     for table in ["subject", "found"] {
         let rows: Vec<(String, String)> = target
             .prepare(&format!("SELECT key, state FROM {table}"))?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
         for (key, state) in rows {
-            let is_readable = match (table, key.contains('/')) {
-                ("subject", true) => row::read_credential(&state).is_ok(),
-                ("subject", false) => row::read_platform(&state).is_ok(),
-                _ => true,
+            // One that is no object tells nothing: its reader takes it for new.
+            let Ok(mut members) =
+                serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&state)
+            else {
+                continue;
             };
-            let told = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&state);
-            match told {
-                Ok(mut members) if is_readable && ledger == Ledger::Gaps => {
-                    members.retain(|name, _| !TOLD.contains(&name.as_str()));
-                    let state = serde_json::Value::Object(members).to_string();
-                    target.execute(
-                        &format!("UPDATE {table} SET state = ?2 WHERE key = ?1"),
-                        [key, state],
-                    )?;
-                }
-                Ok(_) if is_readable => {}
-                Ok(_) | Err(_) => {
-                    target.execute(&format!("DELETE FROM {table} WHERE key = ?1"), [key])?;
-                }
-            }
+            members.retain(|name, _| !TOLD.contains(&name.as_str()));
+            let state = serde_json::Value::Object(members).to_string();
+            target
+                .execute(&format!("UPDATE {table} SET state = ?2 WHERE key = ?1"), [key, state])?;
         }
     }
     Ok(())

@@ -43,7 +43,9 @@ async fn large(folder: &Path) -> Vec<u8> {
         Batch { credentials: credentials.collect(), owed: owed.collect(), ..Batch::default() };
     store.record(all, start()).await.unwrap();
     assert_eq!(deliver(&store, "told").await, CREDENTIALS / 2);
-    record(&store, (CREDENTIALS / 2..CREDENTIALS).map(|it| thread(it, "waits"))).await;
+    let waits = (CREDENTIALS / 2..CREDENTIALS).map(|it| thread(it, "waits"));
+    let waits = Batch { owed: waits.collect(), ..Batch::default() };
+    store.record(waits, start()).await.unwrap();
     store.close().await;
     std::fs::read(folder.join("store.db")).unwrap()
 }
@@ -226,4 +228,30 @@ async fn what_waited_in_a_damaged_store_is_told_once_and_what_was_told_is_not_to
     assert_eq!(hooks.len(), 1, "what was told is not told again");
     assert_eq!(hooks[0].header("webhook-id"), waiting, "under the id that it had");
     assert_eq!(world.mailbox.mails().len(), 2, "nor is a mail that was sent");
+}
+
+#[tokio::test]
+async fn a_row_that_sqlite_takes_for_sound_and_nobody_can_read_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = large(dir.path()).await;
+    for (what, sql, sent) in [
+        (
+            "a notice",
+            "UPDATE owed SET notice = CAST(x'7bff7d' AS TEXT) WHERE key LIKE '%key-40 %'",
+            29,
+        ),
+        ("a member", "UPDATE owed SET notice = '{]' WHERE key LIKE '%key-40 %'", 29),
+        ("a channel", "UPDATE owed SET integration = 'pigeon' WHERE key LIKE '%key-40 %'", 29),
+        ("a state", "UPDATE subject SET state = '{' WHERE key = 'prod/key-40'", 30),
+        ("a message", "UPDATE parcel SET receiver = CAST(x'ff' AS TEXT) WHERE rowid = 1", 31),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("store.db");
+        std::fs::write(&file, &bytes).unwrap();
+        Connection::open(&file).unwrap().execute(sql, []).unwrap();
+        let bytes = std::fs::read(&file).unwrap();
+        let left = left(&bytes, what).await.unwrap_or_else(|| panic!("{what} is not missed"));
+        nothing_is_taken_for_told(&left, what);
+        assert_eq!(left.sent, sent, "{what}: {left:?}");
+    }
 }
