@@ -75,6 +75,10 @@ pub enum MailFault {
     NeverGreet,
     /// The message is taken and kept, but never acknowledged: the client cannot know.
     StopAfterData,
+    /// A greeting without an end, one byte a second: no read of the client ever waits for long.
+    Drip,
+    /// The connection ends in the middle of the message.
+    BreakOff,
     /// STARTTLS is not offered, and refused.
     NoStartTls,
     /// 535 to every login.

@@ -325,6 +325,11 @@ impl Binary {
         fetch(&format!("{}{path}", self.url)).await.1
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .args([&format!("-{name}"), &self.child.id().to_string()])

@@ -23,6 +23,9 @@ const MAIL_BYTES_MAX: usize = 1024 * 1024;
 /// The most recipients of one message, the least that RFC 5321 asks for.
 const RECIPIENTS_MAX: usize = 100;
 
+/// How long after each byte the next one of an endless greeting follows.
+const DRIP_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a client may be silent; RFC 5321 asks for five minutes.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 
@@ -31,6 +34,9 @@ pub(super) async fn run(wire: Wire, shared: &Shared) -> io::Result<()> {
     if shared.has(&MailFault::NeverGreet) {
         // The wire stays open: the client waits until its own patience ends.
         return std::future::pending().await;
+    }
+    if shared.has(&MailFault::Drip) {
+        return drip(wire).await;
     }
     let mut session = Session { shared, encrypted: Encrypted::No, user: None, envelope: None };
     match &shared.options.tls {
@@ -57,6 +63,17 @@ pub(super) async fn run(wire: Wire, shared: &Shared) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Greets for ever.
+async fn drip(mut wire: Wire) -> io::Result<()> {
+    loop {
+        for byte in b"220-mailbox.sim is slow\r\n" {
+            wire.write_all(std::slice::from_ref(byte)).await?;
+            wire.flush().await?;
+            crate::time::sleep(DRIP_EVERY).await;
+        }
+    }
 }
 
 /// What is known of the client so far.
@@ -243,6 +260,9 @@ impl Session<'_> {
         let mut fits = true;
         loop {
             let line = read_line(stream).await?;
+            if self.shared.has(&MailFault::BreakOff) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             if line == b"." {
                 break;
             }

@@ -1,0 +1,127 @@
+//! A disk that cannot bring anything to rest, or that became read-only, under the real program.
+
+use std::path::Path;
+use std::process::Command;
+
+use chrono::TimeDelta;
+use ece_expiry_exporter::sim::Expires;
+use ece_expiry_exporter::time;
+
+use crate::world::{Binary, World, sample, wait_until};
+
+const WRITTEN: &str = "ece_expiry_exporter_state_last_write_successful";
+
+/// The disk of a world: what is wrong with it, for a program that was started with `env`.
+struct Disk {
+    preload: String,
+    file: String,
+    store: String,
+}
+
+impl Disk {
+    fn of(world: &World) -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk_faults.c");
+        let library = world.path("disk_faults.so");
+        let made = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&library, &source])
+            .arg("-ldl")
+            .output()
+            .expect("this test needs a C compiler, as the program itself does");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let text = |it: &Path| it.to_str().unwrap().to_owned();
+        let store = text(&world.path("store"));
+        Self { preload: text(&library), file: text(&world.path("disk")), store }
+    }
+
+    fn env(&self) -> [(&str, &str); 3] {
+        [("LD_PRELOAD", &self.preload), ("FAULTS_FILE", &self.file), ("FAULTS_STORE", &self.store)]
+    }
+
+    fn fails(&self, how: &str) {
+        std::fs::write(&self.file, how).unwrap();
+    }
+}
+
+async fn world() -> World {
+    let mut world = World::new().await;
+    world.add("key", Expires::At(time::now() + TimeDelta::days(20)));
+    world
+}
+
+fn counts(world: &World) -> (usize, usize) {
+    (world.sink.hooks().len(), world.mailbox.mails().len())
+}
+
+/// Waits until so many alerts are told by webhook and by mail, and nothing is owed.
+async fn told(world: &World, binary: &Binary, count: usize) {
+    wait_until(&format!("{count} alerts to be told"), async || {
+        counts(world) >= (count, count) && binary.pending().await == [0.0, 0.0]
+    })
+    .await;
+    assert_eq!(counts(world), (count, count), "each once; {}", binary.log_text());
+}
+
+async fn crosses(world: &World, binary: &Binary, days: i64) {
+    world.ece.set_expiry("key", Expires::At(time::now() + TimeDelta::days(days))).unwrap();
+    binary.probe("key").await;
+}
+
+#[tokio::test]
+async fn a_disk_that_brings_nothing_to_rest_is_said_and_every_step_is_told_once() {
+    let world = world().await;
+    let disk = Disk::of(&world);
+    let binary = Binary::serve(&world, &[], &disk.env()).await;
+    told(&world, &binary, 1).await;
+    assert_eq!(sample(&binary.get("/metrics").await, WRITTEN), Some(1.0));
+    disk.fails("sync");
+    crosses(&world, &binary, 10).await;
+    told(&world, &binary, 2).await;
+    let log = binary.log_text();
+    assert!(log.contains("the store no longer takes writes, going on in memory"), "{log}");
+    let page = binary.get("/").await;
+    assert!(page.contains("keeping everything in memory"), "the page says so: {page}");
+    assert_eq!(sample(&binary.get("/metrics").await, WRITTEN), Some(0.0));
+    crosses(&world, &binary, 5).await;
+    told(&world, &binary, 3).await;
+    drop(binary);
+
+    // The disk has come back: what it does not know is told again, and nothing is forgotten.
+    disk.fails("");
+    let binary = Binary::serve(&world, &[], &disk.env()).await;
+    binary.probe("key").await;
+    wait_until("nothing to be owed", async || binary.pending().await == [0.0, 0.0]).await;
+    let (hooks, mails) = counts(&world);
+    assert!((3..=4).contains(&hooks) && (3..=4).contains(&mails), "{hooks} {mails}");
+    binary.rest(&world).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_brings_nothing_to_rest_from_the_start_delays_no_alert() {
+    let world = world().await;
+    let disk = Disk::of(&world);
+    disk.fails("sync");
+    let binary = Binary::serve(&world, &[], &disk.env()).await;
+    told(&world, &binary, 1).await;
+    crosses(&world, &binary, 5).await;
+    told(&world, &binary, 2).await;
+    assert!(binary.log_text().contains("level=error"), "{}", binary.log_text());
+    assert!(binary.get("/").await.contains("class=\"banner\""), "the page says so");
+}
+
+#[tokio::test]
+async fn a_folder_that_became_read_only_after_a_crash_gives_what_it_knows_and_only_news_is_told() {
+    let world = world().await;
+    let disk = Disk::of(&world);
+    let binary = Binary::serve(&world, &[], &disk.env()).await;
+    told(&world, &binary, 1).await;
+    // Killed: what it knows is in the log beside the file.
+    drop(binary);
+    assert!(world.path("store/store.db-wal").exists());
+    disk.fails("readonly");
+    let binary = Binary::serve(&world, &[], &disk.env()).await;
+    let log = binary.log_text();
+    assert!(log.contains("everything is kept in memory"), "{log}");
+    crosses(&world, &binary, 5).await;
+    told(&world, &binary, 2).await;
+}
