@@ -41,7 +41,7 @@ const CROSSING_MS_MAX: i64 = 1_500;
 const TOLD_SINCE: TimeDelta = TimeDelta::days(10);
 
 /// How long the last life has to tell what is still owed, from the last message on.
-const SETTLE_MAX: Duration = Duration::from_secs(40);
+const SETTLE_MAX: Duration = Duration::from_secs(20);
 
 /// How long the program goes on when everything has arrived, so that it has written that down.
 const WRITTEN_AFTER: Duration = Duration::from_millis(1_500);
