@@ -166,7 +166,7 @@ enum Command {
     /// Prove on this machine that no alert is lost: kill this program again and again and count its messages; exit code 0
     /// if nothing was lost
     SelfTest {
-        /// How often it is killed; 30 take about a minute
+        /// How often it is killed; 30 take about half a minute
         #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
         rounds: u32,
         /// The choices of an earlier run

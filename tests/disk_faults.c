@@ -1,6 +1,7 @@
 /* A disk that fails on demand, for LD_PRELOAD: while the file that FAULTS_FILE names holds one of these words, files of
  * the store (FAULTS_STORE is in their path) cannot be
  *   sync      brought to the disk: EIO, after the bytes went into the cache
+ *   full      written to: ENOSPC
  *   readonly  opened for writing or created: EROFS
  */
 #define _GNU_SOURCE
@@ -60,6 +61,36 @@ static int sync_with(const char *name, int file)
 
 int fsync(int file) { return sync_with("fsync", file); }
 int fdatasync(int file) { return sync_with("fdatasync", file); }
+
+ssize_t write(int file, const void *bytes, size_t length)
+{
+    ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
+    if (is_file_of_store(file) && faulty("full")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real(file, bytes, length);
+}
+
+static ssize_t pwrite_with(const char *name, int file, const void *bytes, size_t length, off_t at)
+{
+    ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, name);
+    if (is_file_of_store(file) && faulty("full")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real(file, bytes, length, at);
+}
+
+ssize_t pwrite(int file, const void *bytes, size_t length, off_t at)
+{
+    return pwrite_with("pwrite", file, bytes, length, at);
+}
+
+ssize_t pwrite64(int file, const void *bytes, size_t length, off_t at)
+{
+    return pwrite_with("pwrite64", file, bytes, length, at);
+}
 
 static int open_with(const char *name, const char *path, int flags, mode_t mode)
 {

@@ -21,6 +21,9 @@ const KEYS_PER_PLATFORM: u32 = 5;
 /// How long before its expiry a key is told; renewed keys live longer.
 const STEP: TimeDelta = TimeDelta::days(30);
 
+/// Nothing waits for anything else, so that each life has as much as possible on its way.
+const ROUTE: &str = "route: {receiver: all, group_wait: 0s}\n";
+
 /// How many lines of its log say why a program ended by itself.
 const LOG_LINES_MAX: usize = 5;
 
@@ -227,6 +230,6 @@ impl Stage {
             }
             let _ = writeln!(text, "      - {{name: {0}, api_key_file: key-{0}}}", it.name);
         }
-        text + "route: {receiver: all, group_wait: 0s}\nstorage: {path: store}\n" + &self.receiver
+        text + ROUTE + "storage: {path: store}\n" + &self.receiver
     }
 }

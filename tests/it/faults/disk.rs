@@ -1,4 +1,4 @@
-//! A disk that cannot bring anything to rest, or that became read-only, under the real program.
+//! A disk that is full, cannot bring anything to rest, or became read-only, under the real program.
 
 use std::path::Path;
 use std::process::Command;
@@ -67,47 +67,56 @@ async fn crosses(world: &World, binary: &Binary, days: i64) {
     binary.probe("key").await;
 }
 
-#[tokio::test]
-async fn a_disk_that_brings_nothing_to_rest_is_said_and_every_step_is_told_once() {
-    let world = world().await;
-    let disk = Disk::of(&world);
-    let binary = Binary::serve(&world, &[], &disk.env()).await;
-    told(&world, &binary, 1).await;
-    assert_eq!(sample(&binary.get("/metrics").await, WRITTEN), Some(1.0));
-    disk.fails("sync");
-    crosses(&world, &binary, 10).await;
-    told(&world, &binary, 2).await;
-    let log = binary.log_text();
-    assert!(log.contains("the store no longer takes writes, going on in memory"), "{log}");
-    let page = binary.get("/").await;
-    assert!(page.contains("keeping everything in memory"), "the page says so: {page}");
-    assert_eq!(sample(&binary.get("/metrics").await, WRITTEN), Some(0.0));
-    crosses(&world, &binary, 5).await;
-    told(&world, &binary, 3).await;
-    drop(binary);
+/// What a disk fails at, with what the log says of it.
+const FAULTS: [(&str, &str); 2] = [("sync", "disk I/O error"), ("full", "disk is full")];
 
-    // The disk has come back: what it does not know is told again, and nothing is forgotten.
-    disk.fails("");
-    let binary = Binary::serve(&world, &[], &disk.env()).await;
-    binary.probe("key").await;
-    wait_until("nothing to be owed", async || binary.pending().await == [0.0, 0.0]).await;
-    let (hooks, mails) = counts(&world);
-    // Two steps were told while nothing could be written.
-    assert!((3..=5).contains(&hooks) && (3..=5).contains(&mails), "{hooks} {mails}");
-    binary.rest(&world).await;
+#[tokio::test]
+async fn a_disk_that_fails_while_the_program_runs_is_said_and_every_step_is_told_once() {
+    for (fault, said) in FAULTS {
+        let world = world().await;
+        let disk = Disk::of(&world);
+        let binary = Binary::serve(&world, &[], &disk.env()).await;
+        told(&world, &binary, 1).await;
+        assert_eq!(sample(&binary.get("/metrics").await, WRITTEN), Some(1.0));
+        disk.fails(fault);
+        crosses(&world, &binary, 10).await;
+        told(&world, &binary, 2).await;
+        let log = binary.log_text();
+        let is_said = |it: &str| it.contains("going on in memory") && it.contains(said);
+        assert!(log.lines().any(is_said), "{fault}: {log}");
+        let page = binary.get("/").await;
+        assert!(page.contains("keeping everything in memory"), "{fault}: the page says so: {page}");
+        assert_eq!(sample(&binary.get("/metrics").await, WRITTEN), Some(0.0), "{fault}");
+        crosses(&world, &binary, 5).await;
+        told(&world, &binary, 3).await;
+        drop(binary);
+
+        // The disk has come back: what it does not know is told again, and nothing is forgotten.
+        disk.fails("");
+        let binary = Binary::serve(&world, &[], &disk.env()).await;
+        binary.probe("key").await;
+        wait_until("nothing to be owed", async || binary.pending().await == [0.0, 0.0]).await;
+        let (hooks, mails) = counts(&world);
+        // Two steps were told while nothing could be written.
+        let again = 3..=5;
+        assert!(again.contains(&hooks) && again.contains(&mails), "{fault}: {hooks} {mails}");
+        binary.rest(&world).await;
+    }
 }
 
 #[tokio::test]
-async fn a_disk_that_brings_nothing_to_rest_from_the_start_delays_no_alert() {
-    let world = world().await;
-    let disk = Disk::of(&world);
-    disk.fails("sync");
-    let binary = Binary::serve(&world, &[], &disk.env()).await;
-    told(&world, &binary, 1).await;
-    crosses(&world, &binary, 5).await;
-    told(&world, &binary, 2).await;
-    assert!(binary.log_text().contains("level=error"), "{}", binary.log_text());
-    assert!(binary.get("/").await.contains("class=\"banner\""), "the page says so");
+async fn a_disk_that_fails_from_the_start_is_said_and_delays_no_alert() {
+    for (fault, _) in FAULTS {
+        let world = world().await;
+        let disk = Disk::of(&world);
+        disk.fails(fault);
+        let binary = Binary::serve(&world, &[], &disk.env()).await;
+        told(&world, &binary, 1).await;
+        crosses(&world, &binary, 5).await;
+        told(&world, &binary, 2).await;
+        assert!(binary.log_text().contains("level=error"), "{fault}: {}", binary.log_text());
+        assert!(binary.get("/").await.contains("class=\"banner\""), "{fault}: the page says so");
+    }
 }
 
 #[tokio::test]
