@@ -42,7 +42,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     jobs: mpsc::Sender<Job>,
     /// Why the disk was left for memory, until a batch has told it.
-    left: Arc<Mutex<Option<String>>>,
+    left: Arc<Mutex<Option<Left>>>,
     /// Its other end is dropped after the file.
     open: watch::Receiver<()>,
 }
@@ -131,13 +131,22 @@ pub enum Resent {
     NotDead,
 }
 
+/// That the disk was left for memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Why.
+    pub why: String,
+    /// Whether everything that waits to be told has come along. If not, nobody may rely on what was told.
+    pub ledger: Ledger,
+}
+
 /// Where a batch was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
     /// On disk, for good.
     OnDisk,
     /// In memory only; with the reason when this batch is the first since the disk was left.
-    InMemory(Option<String>),
+    InMemory(Option<Left>),
 }
 
 /// What became of an attempt.
@@ -218,7 +227,7 @@ impl Store {
         answer.await.context("the store stopped while it worked")?
     }
 
-    /// Work that writes. A disk that no longer takes writes is left for memory, so that people are told all the same.
+    /// Work without which nobody is told. A disk that fails is left for memory.
     async fn write<T: Send + 'static>(
         &self,
         work: impl Fn(&mut Connection) -> anyhow::Result<T> + Send + 'static,
@@ -228,9 +237,9 @@ impl Store {
             // Better told and forgotten at the next start than not told.
             Err(error) if open::is_about_place(&error) && is_on_disk(connection) => {
                 let why = format!("{error:#}");
-                tracing::error!("the store no longer takes writes, going on in memory: {why}");
-                open::move_to_memory(connection)?;
-                *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                tracing::error!("the disk of the store fails, going on in memory: {why}");
+                let ledger = open::move_to_memory(connection)?;
+                *left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Left { why, ledger });
                 work(connection)
             }
             result => result,
@@ -297,7 +306,7 @@ impl Store {
         now: DateTime<Utc>,
         rows_max: usize,
     ) -> anyhow::Result<Vec<Waiting>> {
-        self.call(move |connection| ledger::waiting(connection, now, rows_max)).await
+        self.write(move |connection| ledger::waiting(connection, now, rows_max)).await
     }
 
     /// Writes composed messages, each with the rows of the notices that it carries, in one transaction.
@@ -405,7 +414,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub async fn backlog(&self) -> anyhow::Result<Backlog> {
-        self.call(parcels::backlog).await
+        self.write(parcels::backlog).await
     }
 }
 

@@ -2,6 +2,7 @@
  * the store (FAULTS_STORE is in their path) cannot be
  *   sync      brought to the disk: EIO, after the bytes went into the cache
  *   full      written to: ENOSPC
+ *   dead      read or written: EIO
  *   readonly  opened for writing or created: EROFS
  */
 #define _GNU_SOURCE
@@ -62,24 +63,50 @@ static int sync_with(const char *name, int file)
 int fsync(int file) { return sync_with("fsync", file); }
 int fdatasync(int file) { return sync_with("fdatasync", file); }
 
+/* Whether a write or, with no fault of writing, a read fails; sets errno. */
+static int fails(int file, const char *word, int error)
+{
+    if (!is_file_of_store(file))
+        return 0;
+    if (word && faulty(word)) {
+        errno = error;
+        return 1;
+    }
+    if (faulty("dead")) {
+        errno = EIO;
+        return 1;
+    }
+    return 0;
+}
+
+ssize_t read(int file, void *bytes, size_t length)
+{
+    ssize_t (*real)(int, void *, size_t) = dlsym(RTLD_NEXT, "read");
+    return fails(file, NULL, 0) ? -1 : real(file, bytes, length);
+}
+
+ssize_t pread(int file, void *bytes, size_t length, off_t at)
+{
+    ssize_t (*real)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, "pread");
+    return fails(file, NULL, 0) ? -1 : real(file, bytes, length, at);
+}
+
+ssize_t pread64(int file, void *bytes, size_t length, off_t at)
+{
+    ssize_t (*real)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, "pread64");
+    return fails(file, NULL, 0) ? -1 : real(file, bytes, length, at);
+}
+
 ssize_t write(int file, const void *bytes, size_t length)
 {
     ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
-    if (is_file_of_store(file) && faulty("full")) {
-        errno = ENOSPC;
-        return -1;
-    }
-    return real(file, bytes, length);
+    return fails(file, "full", ENOSPC) ? -1 : real(file, bytes, length);
 }
 
 static ssize_t pwrite_with(const char *name, int file, const void *bytes, size_t length, off_t at)
 {
     ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, name);
-    if (is_file_of_store(file) && faulty("full")) {
-        errno = ENOSPC;
-        return -1;
-    }
-    return real(file, bytes, length, at);
+    return fails(file, "full", ENOSPC) ? -1 : real(file, bytes, length, at);
 }
 
 ssize_t pwrite(int file, const void *bytes, size_t length, off_t at)

@@ -65,6 +65,13 @@ impl List {
         list
     }
 
+    /// Takes nobody for told of any key.
+    pub(super) fn forget_told(&mut self) {
+        for found in self.keys.values_mut() {
+            Arc::make_mut(found).state.lifetime = None;
+        }
+    }
+
     /// Plans the next decision about every key.
     pub(super) fn plan_all(&mut self, now: DateTime<Utc>) {
         let ids: Vec<Box<str>> = self.keys.keys().cloned().collect();

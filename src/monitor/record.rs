@@ -11,7 +11,7 @@ use crate::alert::{self, Change, Finding, PlatformState, State};
 use crate::config::{Config, CredentialId};
 use crate::delivery::{self, Subject};
 use crate::observation::listing::Listing;
-use crate::store::{Batch, Recorded};
+use crate::store::{Batch, Ledger, Left, Recorded};
 
 /// How often at most states are recorded in which nothing but the freshness has changed. A crash forgets this much of
 /// when probes last ran, and nothing else.
@@ -201,10 +201,14 @@ impl Monitor {
             Ok(Recorded::OnDisk) => self.shared.telemetry.state_written(now),
             Ok(Recorded::InMemory(first)) => {
                 self.shared.telemetry.state_write_failed();
-                if let Some(why) = first {
+                if let Some(Left { why, ledger }) = first {
                     self.complain(format!(
                         "cannot write the store, keeping everything in memory: {why}"
                     ));
+                    if ledger == Ledger::Gaps {
+                        self.forget_told();
+                        anyhow::bail!("messages that waited are lost with the disk");
+                    }
                 }
             }
             Err(error) => {
@@ -216,6 +220,19 @@ impl Monitor {
         self.unsaved.platforms.clear();
         self.unsaved.is_refused = false;
         Ok(())
+    }
+
+    /// Takes nobody for told: with the ledger, what waited to be told them is lost.
+    fn forget_told(&mut self) {
+        for slot in &mut self.slots {
+            (slot.state.lifetime, slot.state.access) = (None, None);
+        }
+        for platform in &mut self.platforms {
+            (platform.state.unreachable, platform.state.skew) = (None, None);
+        }
+        for list in self.lists.values_mut() {
+            list.forget_told();
+        }
     }
 
     /// What a draft says of lists, each with the list that it is about.

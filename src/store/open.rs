@@ -126,20 +126,18 @@ fn memory(folder: &Path, why: String) -> anyhow::Result<Opened> {
     Ok(Opened { store: Store::start(connection, None)?, health: Health::MemoryOnly { why } })
 }
 
-/// Replaces a connection whose disk no longer takes writes by a copy in memory.
-pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<()> {
+/// Replaces a connection whose disk fails by a copy in memory; whether all of the ledger is in it.
+pub(super) fn move_to_memory(connection: &mut Connection) -> anyhow::Result<Ledger> {
     let mut memory = Connection::open_in_memory().context("cannot open a store in memory")?;
     migrate(&mut memory)
         .map_err(|error| anyhow::anyhow!("cannot prepare a store in memory: {error}"))?;
-    if let Some(path) = connection.path().filter(|path| !path.is_empty()) {
-        // The old connection stays open meanwhile, so what its log holds is read as well.
-        let salvaged = salvage_from(Path::new(path), &mut memory);
-        if salvaged.ledger == Ledger::Gaps {
-            tracing::error!("not all of the store can be read either, alerts may be told again");
-        }
+    // The old connection knows its log, and has read some pages before the disk failed.
+    let salvaged = salvage::carry(connection, &mut memory).unwrap_or_default();
+    if salvaged.ledger == Ledger::Gaps {
+        tracing::error!("not all of the store can be read either, alerts are told again");
     }
     *connection = memory;
-    Ok(())
+    Ok(salvaged.ledger)
 }
 
 /// Whether an error is about the place of the file (full, read-only, failing disk), so that memory would do better.

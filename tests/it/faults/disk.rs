@@ -120,6 +120,35 @@ async fn a_disk_that_fails_from_the_start_is_said_and_delays_no_alert() {
 }
 
 #[tokio::test]
+async fn what_waited_when_the_disk_died_is_still_told() {
+    let world = world().await;
+    let disk = Disk::of(&world);
+    world.sink.set_default(ece_expiry_exporter::sim::Answer::Status(503));
+    let binary = Binary::serve(&world, &["--web.enable-lifecycle"], &disk.env()).await;
+    wait_until("the mail, and the webhook to fail", async || {
+        let (hooks, mails) = counts(&world);
+        0 < hooks && mails == 1
+    })
+    .await;
+    disk.fails("dead");
+    world.sink.clear();
+    world.sink.set_default(ece_expiry_exporter::sim::Answer::Status(200));
+    // A probe with news, which cannot be written.
+    crosses(&world, &binary, 19).await;
+    let (status, text) = binary.reload().await;
+    assert_eq!(status, 200, "{text}");
+    binary.probe("key").await;
+    wait_until("the webhook to be told", async || {
+        0 < counts(&world).0 && binary.pending().await == [0.0, 0.0]
+    })
+    .await;
+    let log = binary.log_text();
+    assert!(log.contains("going on in memory"), "{log}");
+    let (_, mails) = counts(&world);
+    assert!(mails <= 2, "at most once more: {mails}");
+}
+
+#[tokio::test]
 async fn a_folder_that_became_read_only_after_a_crash_gives_what_it_knows_and_only_news_is_told() {
     let world = world().await;
     let disk = Disk::of(&world);
