@@ -22,7 +22,7 @@ const KEYS_PER_PLATFORM: u32 = 5;
 const STEP: TimeDelta = TimeDelta::days(30);
 
 /// Nothing waits for anything else, so that each life has as much as possible on its way.
-const ROUTE: &str = "route: {receiver: all, group_wait: 0s}\n";
+const ROUTE: &str = "route: {receiver: all, group_wait: 0s, group_interval: 1s}\n";
 
 /// How many lines of its log say why a program ended by itself.
 const LOG_LINES_MAX: usize = 5;

@@ -57,8 +57,6 @@ async fn what_waited_for_three_days_is_told_once_in_its_newest_state_and_nobody_
     let late = mails.last().unwrap().at - (crossing(CREDENTIALS - 1) + TimeDelta::days(2));
     assert!(late < TimeDelta::seconds(5), "the last mail came {late} after the step");
 
-    let asked = world.sink.hooks().len();
-    assert!(asked < 300, "a dead server is not stormed: {asked} requests in three days");
     world.sink.clear();
     world.sink.set_default(Answer::Status(200));
     program.pass(TimeDelta::hours(1), TimeDelta::minutes(5)).await;
