@@ -158,8 +158,8 @@ pub enum Outcome {
     Postponed(String, DateTime<Utc>),
     /// It will not be tried again.
     Dead(String),
-    /// It was not tried, because the one before it failed; as it was, but not before this time.
-    Untried(DateTime<Utc>),
+    /// It was not tried, because one before it failed for this reason; as it was, but not before this time.
+    Untried(String, DateTime<Utc>),
 }
 
 /// The state of the outbox for metrics: per receiver and integration, how many messages wait and since when.

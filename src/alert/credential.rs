@@ -36,8 +36,8 @@ const SETTLED_AFTER: TimeDelta = TimeDelta::hours(24);
 const AHEAD_MAX: TimeDelta = TimeDelta::hours(24);
 
 /// A step that was announced is taken back for the clock's sake only when this much more is left than it says: a
-/// clock that is set back by a day announces nothing twice and recovers nothing.
-const UNCROSS_MARGIN: TimeDelta = TimeDelta::hours(36);
+/// clock that was a day ahead and is then a day behind announces nothing twice and recovers nothing.
+const UNCROSS_MARGIN: TimeDelta = TimeDelta::hours(60);
 
 /// What is remembered of one credential between probes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -32,23 +32,32 @@ pub(super) struct Worker {
 /// Whether a recipient takes more.
 enum Taken {
     Yes,
-    NotBefore(DateTime<Utc>),
+    PutOff(PutOff),
+}
+
+/// Until when nothing is sent to a recipient, and why.
+#[derive(Clone)]
+struct PutOff {
+    until: DateTime<Utc>,
+    why: String,
 }
 
 impl Worker {
     /// A recipient that is put off holds up its own messages, so that they arrive in order, but not those of others;
     /// when several recipients are, it is the server, and the rest is not tried.
     pub(super) async fn deliver(&self, parcels: Vec<Parcel>) {
-        let mut put_off: BTreeMap<String, DateTime<Utc>> = BTreeMap::new();
+        let mut put_off: BTreeMap<String, PutOff> = BTreeMap::new();
         for parcel in parcels {
             let recipient = parcel.target.recipient.clone();
             let server =
                 put_off.values().next().filter(|_| RECIPIENTS_PUT_OFF_MAX <= put_off.len());
-            match put_off.get(&recipient).or(server).copied() {
-                Some(at) => self.finish(&parcel, Outcome::Untried(at), Duration::ZERO).await,
+            match put_off.get(&recipient).or(server).cloned() {
+                Some(PutOff { until, why }) => {
+                    self.finish(&parcel, Outcome::Untried(why, until), Duration::ZERO).await;
+                }
                 None => match self.attempt(&parcel).await {
                     Taken::Yes => {}
-                    Taken::NotBefore(at) => drop(put_off.insert(recipient, at)),
+                    Taken::PutOff(it) => drop(put_off.insert(recipient, it)),
                 },
             }
         }
@@ -79,7 +88,8 @@ impl Worker {
                             "cannot deliver {id} to {target}, trying again at {}: {why}",
                             at.format("%F %T UTC")
                         );
-                        (Outcome::Postponed(why, at), Taken::NotBefore(at))
+                        let put_off = PutOff { until: at, why: why.clone() };
+                        (Outcome::Postponed(why, at), Taken::PutOff(put_off))
                     }
                     Retry::GiveUp => (self.give_up(parcel, &why), Taken::Yes),
                 }
@@ -118,8 +128,12 @@ impl Worker {
     fn fallback(&self, parcel: &Parcel, outcome: &Outcome, now: DateTime<Utc>) -> Option<Fallback> {
         let why = match outcome {
             Outcome::Dead(why) => why,
-            Outcome::Postponed(why, _) if FORWARD_AFTER <= now - parcel.created_at => why,
-            Outcome::Postponed(..) | Outcome::Delivered(_) | Outcome::Untried(_) => return None,
+            Outcome::Postponed(why, _) | Outcome::Untried(why, _)
+                if FORWARD_AFTER <= now - parcel.created_at =>
+            {
+                why
+            }
+            Outcome::Postponed(..) | Outcome::Untried(..) | Outcome::Delivered(_) => return None,
         };
         let undelivered = Undelivered { target: parcel.target.to_string(), why: why.clone() };
         Some(Fallback { to: fallback(&self.config, &parcel.target), undelivered })

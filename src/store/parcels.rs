@@ -166,7 +166,7 @@ pub(super) fn finish(
             transaction.execute(sql, params![id, at, answer])?;
             Some(("dead", answer))
         }
-        Outcome::Untried(until) => {
+        Outcome::Untried(_, until) => {
             let sql = "UPDATE parcel SET next_ms = ?2, attempts = attempts - 1 WHERE id = ?1 AND state = 'pending'";
             transaction.execute(sql, params![id, to_ms(*until)])?;
             None
@@ -186,7 +186,7 @@ pub(super) fn finish(
             ],
         )?;
     }
-    if matches!(outcome, Outcome::Postponed(..) | Outcome::Untried(_))
+    if matches!(outcome, Outcome::Postponed(..) | Outcome::Untried(..))
         && is_stale(&transaction, id)?
     {
         dissolve(&transaction, id)?;

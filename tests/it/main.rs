@@ -22,6 +22,7 @@ mod keys;
 mod kinds;
 mod metrics;
 mod mirror;
+mod model;
 mod monitor;
 mod notify;
 mod platform;

@@ -281,7 +281,7 @@ async fn an_end_is_owed_only_to_those_who_were_told_or_may_have_been() {
     let outcomes = [
         (None, 0, "never tried"),
         (Some(Outcome::Dead("HTTP 410".to_owned())), 0, "never arrived"),
-        (Some(Outcome::Untried(start())), 0, "taken and put back"),
+        (Some(Outcome::Untried("busy".to_owned(), start())), 0, "taken and put back"),
         (Some(Outcome::Delivered("HTTP 200".to_owned())), 1, "told"),
         (Some(Outcome::Postponed("no answer".to_owned(), start())), 1, "may have been told"),
     ];
