@@ -11,6 +11,7 @@ pub mod email;
 pub mod format;
 pub mod heartbeat;
 pub mod letter;
+pub mod mime;
 pub mod text;
 pub mod webhook;
 mod wire;

@@ -15,7 +15,6 @@ mod folder;
 mod hosted;
 mod listener;
 mod mailbox;
-mod mime;
 mod sessions;
 mod shelf;
 mod sink;

@@ -21,7 +21,8 @@ use minijinja::{Environment, context};
 
 use super::listener::{Listener, serve_http};
 use super::shelf::Shelf;
-use super::{Hook, Mail, Mailbox, Sink, mime};
+use super::{Hook, Mail, Mailbox, Sink};
+use crate::notify::mime;
 
 /// The most rows of each list; older ones are still kept and can be reached by their number.
 const ROWS_MAX: usize = 100;

@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use super::listener::Listener;
 use super::shelf::Shelf;
 use super::{Certificates, Clock};
+use crate::notify::mime;
 
 /// How to start a [`Mailbox`].
 #[derive(Debug, Clone)]
@@ -170,21 +171,21 @@ impl Mailbox {
 impl Mail {
     /// The subject, decoded; empty if there is none.
     pub fn subject(&self) -> String {
-        super::mime::read(&self.raw).subject
+        mime::read(&self.raw).subject
     }
 
     /// The plain text part, decoded; empty if there is none.
     pub fn text(&self) -> String {
-        super::mime::read(&self.raw).text.unwrap_or_default()
+        mime::read(&self.raw).text.unwrap_or_default()
     }
 
     /// The HTML part, decoded; empty if there is none.
     pub fn html(&self) -> String {
-        super::mime::read(&self.raw).html.unwrap_or_default()
+        mime::read(&self.raw).html.unwrap_or_default()
     }
 
     /// The value of the first header of this name, unfolded and decoded.
     pub fn header(&self, name: &str) -> Option<String> {
-        super::mime::header(&self.raw, name)
+        mime::header(&self.raw, name)
     }
 }

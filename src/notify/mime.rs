@@ -14,14 +14,17 @@ const PARTS_MAX: usize = 20;
 
 /// What a mail shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Letter {
-    pub(super) subject: String,
-    pub(super) text: Option<String>,
-    pub(super) html: Option<String>,
+pub struct Letter {
+    /// Its subject; empty if it has none.
+    pub subject: String,
+    /// Its plain text.
+    pub text: Option<String>,
+    /// Its HTML.
+    pub html: Option<String>,
 }
 
 /// Reads a message.
-pub(super) fn read(raw: &[u8]) -> Letter {
+pub fn read(raw: &[u8]) -> Letter {
     let mut letter =
         Letter { subject: header(raw, "subject").unwrap_or_default(), text: None, html: None };
     read_part(raw, 0, &mut letter);
@@ -29,7 +32,7 @@ pub(super) fn read(raw: &[u8]) -> Letter {
 }
 
 /// The value of the first header of this name, unfolded, its encoded words decoded.
-pub(super) fn header(raw: &[u8], name: &str) -> Option<String> {
+pub fn header(raw: &[u8], name: &str) -> Option<String> {
     raw_header(split_head(raw).0, name).map(|value| decode_words(&value))
 }
 
