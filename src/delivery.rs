@@ -6,6 +6,7 @@
 
 mod digest;
 mod label;
+mod mask;
 mod notice;
 mod quiet;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::digest::Digest;
 pub use self::label::{fingerprint, hash, labels};
+pub use self::mask::{masked, masked_recipient};
 pub use self::notice::{
     Standing, Subject, carries, digest_readers, ended, fallback, notice, owed, slot, standing,
     targets,
@@ -139,11 +141,9 @@ impl fmt::Display for Target {
     /// For logs: the recipient's local part is masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}[{}]", self.receiver, self.integration.label(), self.channel)?;
-        match self.recipient.split_once('@') {
-            Some((local, domain)) => {
-                write!(f, " {}…@{domain}", local.chars().next().unwrap_or('?'))
-            }
-            None => Ok(()),
+        match masked_recipient(&self.recipient).as_str() {
+            "" => Ok(()),
+            recipient => write!(f, " {recipient}"),
         }
     }
 }

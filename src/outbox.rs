@@ -5,6 +5,7 @@
 //! possible only if the process dies between the receiver's acceptance and our commit, and it carries the same id.
 
 mod compose;
+mod show;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,7 +74,8 @@ pub enum SilenceChange {
 }
 
 impl Outbox {
-    /// Builds the outbox of a configuration and makes due what a dead process or a stopped worker had taken.
+    /// Builds the outbox of a configuration, makes due what a dead process or a stopped worker had taken, and puts the
+    /// notifications onto the board.
     ///
     /// # Errors
     /// A TLS file of a receiver cannot be used, or the store cannot be written.
@@ -89,6 +91,7 @@ impl Outbox {
         store.release(now).await.context("cannot look again at what is held back")?;
         let silences = store.silences().await.context("cannot read the silences")?;
         board.set_silences(silences.clone());
+        show::show(&store, &board).await;
         let sender = Arc::new(Sender::new(config.clone())?);
         let receivers = config.receivers.values();
         telemetry.register_targets(receivers.flat_map(|receiver| {
@@ -118,6 +121,8 @@ impl Outbox {
         mut stop: watch::Receiver<bool>,
     ) {
         let mut workers = JoinSet::new();
+        let mut showing = JoinSet::new();
+        showing.spawn(show::run(self.store.clone(), self.board.clone(), owed.clone()));
         loop {
             let now = time::now();
             let wake = match self.tick(&mut workers, now, time::now).await {
@@ -147,6 +152,7 @@ impl Outbox {
                 self.change_silences(request, time::now()).await;
             }
         }
+        showing.shutdown().await;
         let drain = async { while workers.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_MAX, drain).await.is_err() {
             tracing::warn!(

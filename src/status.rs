@@ -1,9 +1,10 @@
 //! The read model: what metrics, pages and API show. Pure.
 //!
-//! The monitor puts what changed onto the `Board`; a reader takes a `Snapshot` (clones of pointers) and renders it
+//! The loops put what changed onto the `Board`; a reader takes a `Snapshot` (clones of pointers) and renders it
 //! without a lock. Readers never touch the store.
 
 mod digest;
+mod notification;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use self::notification::{Attempt, Fact, Notification, Stage, Wanted};
 use crate::alert::{AlertName, Finding, FindingKind, Firing, Found};
 use crate::config::{CredentialId, Policy, Severity};
 use crate::delivery::Silence;
@@ -157,9 +159,11 @@ pub struct Snapshot {
     pub lists: Vec<Arc<ListStatus>>,
     /// What somebody asked to be quiet about, those that end last first; also what has ended.
     pub silences: Arc<Vec<Silence>>,
+    /// The newest notifications, all that wait, and those that are dead, newest first; each up to a bound.
+    pub notifications: Arc<Vec<Notification>>,
 }
 
-/// Where the monitor puts what changed and readers take snapshots.
+/// Where the loops put what changed and readers take snapshots.
 #[derive(Debug, Default)]
 pub struct Board(Mutex<Snapshot>);
 
@@ -188,6 +192,12 @@ impl Board {
     /// Replaces the silences.
     pub fn set_silences(&self, silences: Vec<Silence>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).silences = Arc::new(silences);
+    }
+
+    /// Replaces the notifications.
+    pub fn set_notifications(&self, notifications: Vec<Notification>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).notifications =
+            Arc::new(notifications);
     }
 
     /// Replaces the given rows, by position.

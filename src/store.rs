@@ -4,7 +4,9 @@
 //! transaction, committed to the disk before it returns (WAL, `synchronous=FULL`). The guarantee: what `record` has
 //! returned for is owed until it is delivered, superseded or dead, whatever happens to the process.
 
+mod beside;
 mod found;
+mod history;
 mod ledger;
 mod open;
 mod parcels;
@@ -23,6 +25,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::beside::{Access, Ledger, RESEND_MAX};
 pub use self::found::RememberedList;
 pub use self::open::{Health, Opened};
 pub use self::salvage::{Ledger, Salvaged};
@@ -31,6 +34,7 @@ use crate::config::CredentialId;
 use crate::delivery::{Addressed, Hush, Lane, Notice, Owed, Parcel, Silence, Undelivered};
 use crate::failpoint;
 use crate::metrics::ChannelKey;
+use crate::status::Notification;
 
 /// Work waiting for the store's thread; beyond it callers wait.
 const JOBS_MAX: usize = 256;
@@ -171,6 +175,15 @@ pub struct Backlog {
     pub dead: u64,
     /// When something is next due.
     pub next: Option<DateTime<Utc>>,
+}
+
+/// How far a store has been written; two that are equal have nothing between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revision {
+    /// Changes when another process has written, e.g. a command.
+    pub by_others: i64,
+    /// Changes when this process has.
+    pub by_us: i64,
 }
 
 impl Store {
@@ -407,6 +420,27 @@ impl Store {
             parcels::finish(connection, &id, attempt, &outcome, took, fallback.as_ref(), now)
         })
         .await
+    }
+
+    /// How far it has been written, by us and by others. Cheap enough to ask every second.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn revision(&self) -> anyhow::Result<Revision> {
+        self.call(|connection| {
+            let by_others = connection.query_row("PRAGMA data_version", [], |row| row.get(0))?;
+            let by_us = connection.query_row("SELECT total_changes()", [], |row| row.get(0))?;
+            Ok(Revision { by_others, by_us })
+        })
+        .await
+    }
+
+    /// What pages and API show of the ledger, newest first: the newest, and older ones that wait or are dead.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn notifications(&self) -> anyhow::Result<Vec<Notification>> {
+        self.call(|connection| history::shown(connection)).await
     }
 
     /// What waits, what is dead, and when something is next due.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::Store;
 use super::readable::{Unreadable, unreadable};
 use super::salvage::{self, Ledger, Salvaged};
+use super::{Access, Store};
 use crate::time::to_ms;
 
 /// The migrations, in order; the file's `user_version` is how many of them it has.
@@ -165,12 +165,39 @@ pub(super) fn is_about_place(error: &anyhow::Error) -> bool {
 
 /// What the file in `folder` remembers, read beside a process that may be using it; `None` if there is no file.
 pub(super) fn peek(folder: &Path) -> anyhow::Result<Option<super::Remembered>> {
+    let connection = open_beside(folder, Access::Read)?;
+    connection.map(|it| super::load_subjects(&it)).transpose()
+}
+
+/// Opens the file in `folder` beside a process that may be using it; `None` if there is no file.
+pub(super) fn open_beside(folder: &Path, access: Access) -> anyhow::Result<Option<Connection>> {
     let file = folder.join("store.db");
     if !file.try_exists()? {
         return Ok(None);
     }
-    let connection = read_only(&file)?;
-    super::load_subjects(&connection).map(Some)
+    match access {
+        Access::Read => Ok(Some(read_only(&file)?)),
+        Access::Write => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(file, flags)?;
+            connection.busy_timeout(BUSY_MAX)?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", "ON")?;
+            Ok(Some(connection))
+        }
+    }
+}
+
+/// Checks that a file beside which somebody works has the form that this program knows.
+pub(super) fn check_version(connection: &Connection) -> anyhow::Result<()> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    anyhow::ensure!(
+        usize::try_from(version).is_ok_and(|it| it == MIGRATIONS.len()),
+        "it has format {version} and this program knows {}: use the program of the exporter that owns it, or start the \
+         exporter once, which brings an older one up to date",
+        MIGRATIONS.len()
+    );
+    Ok(())
 }
 
 /// The URI of a file, whatever characters its path has.
@@ -296,6 +323,8 @@ fn prepare(connection: &mut Connection, now: DateTime<Utc>) -> Result<(), Error>
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    // One that begins by reading could not go on to write if a command wrote in between.
+    connection.set_transaction_behavior(TransactionBehavior::Immediate);
     let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if check != "ok" {
         return Err(Error::Content(format!("the file is damaged: {check}")));

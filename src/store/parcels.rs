@@ -222,7 +222,7 @@ pub(super) fn clock_set_back(
 
 /// Lets a message that was given up be tried again, at once and for as long as a new one. Says whether there was one.
 pub(super) fn resend(
-    connection: &mut Connection,
+    connection: &Connection,
     id: &str,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Resent> {

@@ -157,7 +157,7 @@ fn small() -> Snapshot {
             }),
         ],
         lists: vec![Arc::new(inventory()), deployments()],
-        silences: Arc::default(),
+        ..Snapshot::default()
     }
 }
 
