@@ -5,6 +5,7 @@
 
 mod dashboards;
 mod doctor;
+mod notifications;
 mod notify_test;
 mod probe;
 mod rules;
@@ -173,6 +174,8 @@ enum Command {
         #[arg(long, value_name = "S")]
         seed: Option<u64>,
     },
+    /// Show who was told what, when, and what the server answered; send again what was given up
+    Notifications(Box<notifications::Notifications>),
     /// Print the JSON Schema of the configuration file, for editors
     ConfigSchema,
     /// List the Grafana dashboards of this version, print one, or write all of them to a folder
@@ -216,6 +219,7 @@ pub fn run() -> ExitCode {
             Ok(probe::run(&config.source(), credential.as_deref(), output, &logins))
         }
         Command::NotifyTest { receiver, config } => notify_test::run(&config.source(), &receiver),
+        Command::Notifications(it) => notifications::run(*it),
         Command::Doctor { credential, capture, config } => {
             Ok(doctor::run(&config.source(), &credential, capture.as_deref()))
         }

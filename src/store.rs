@@ -25,7 +25,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::beside::{Access, Ledger, RESEND_MAX};
+pub use self::beside::{Access, History, RESEND_MAX};
 pub use self::found::RememberedList;
 pub use self::open::{Health, Opened};
 pub use self::salvage::{Ledger, Salvaged};

@@ -7,6 +7,7 @@
 mod api;
 mod health;
 mod limit;
+pub mod notification;
 mod page;
 mod runbooks;
 mod scrape;
@@ -79,7 +80,8 @@ pub enum Lifecycle {
 }
 
 /// Paths that are taken; metrics cannot be there or below.
-const OWN_PATHS: [&str; 6] = ["/-", "/api", "/config", "/keys", "/probe", "/runbooks"];
+const OWN_PATHS: [&str; 7] =
+    ["/-", "/api", "/config", "/keys", "/notifications", "/probe", "/runbooks"];
 
 /// Checks where metrics are to be: fit for `Web::telemetry_path`.
 ///
@@ -109,6 +111,7 @@ pub fn router(web: Arc<Web>) -> Router {
     let mut pages = Router::new()
         .route("/config", get(health::config))
         .route("/keys", get(page::keys::page))
+        .route("/notifications", get(page::notifications::page))
         .route("/runbooks", get(runbooks::folder))
         .route("/runbooks/", get(runbooks::index))
         .route("/runbooks/{name}", get(runbooks::runbook))
@@ -116,6 +119,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/v1/credentials/{platform}/{credential}", get(api::credential))
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/keys", get(api::keys))
+        .route("/api/v1/notifications", get(api::notifications))
         .route("/api/v1/status/buildinfo", get(api::build_info))
         .route("/api", get(api::not_found))
         .route("/api/{*rest}", get(api::not_found));

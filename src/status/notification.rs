@@ -116,7 +116,8 @@ pub struct Attempt {
 /// What one notice tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// What it is about: `platform`, `platform/credential`, or `platform/list/id` for something that a list holds.
+    /// What it is about: `platform`, `platform/credential`, or `platform/list/id` for something that a list holds; `digest`
+    /// for a digest, which has no other words.
     pub subject: String,
     /// The platform's name.
     pub platform: String,

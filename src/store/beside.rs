@@ -28,9 +28,9 @@ pub enum Access {
 
 /// The ledger of a store that an exporter may be using.
 #[derive(Debug)]
-pub struct Ledger(Connection);
+pub struct History(Connection);
 
-impl Ledger {
+impl History {
     /// Opens the ledger in `folder`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Rows are only ever extended: scripts read them.
 
 mod keys;
+mod notifications;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub(super) use self::keys::keys;
+pub(super) use self::notifications::notifications;
 use super::Web;
 use crate::alert::{AlertName, Found};
 use crate::observation::Reading;

@@ -4,6 +4,7 @@
 //! script are part of the page, and the policy names them by their hash.
 
 pub(super) mod keys;
+pub(super) mod notifications;
 mod row;
 mod words;
 
@@ -50,6 +51,7 @@ pub(super) static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         ("base.html", include_str!("base.html")),
         ("page.html", include_str!("page.html")),
         ("keys.html", include_str!("keys.html")),
+        ("notifications.html", include_str!("notifications.html")),
         ("runbook.html", include_str!("runbook.html")),
     ] {
         templates

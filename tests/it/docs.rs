@@ -8,7 +8,7 @@ use std::process::Command;
 use ece_expiry_exporter::alert::AlertName;
 use ece_expiry_exporter::observation::FailureReason;
 
-const PAGES: [&str; 11] = [
+const PAGES: [&str; 12] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -17,6 +17,7 @@ const PAGES: [&str; 11] = [
     "dashboards/README.md",
     "docs/alerting.md",
     "docs/metrics.md",
+    "docs/notifications.md",
     "docs/operations.md",
     "docs/watching.md",
     "docs/webhooks.md",

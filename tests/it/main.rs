@@ -24,6 +24,7 @@ mod metrics;
 mod mirror;
 mod model;
 mod monitor;
+mod notifications;
 mod notify;
 mod platform;
 mod probe;

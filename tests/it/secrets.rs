@@ -200,6 +200,9 @@ async fn gather(binary: &Binary, places: &mut Vec<Place>) {
         "/api/v1/credentials/prod/watched",
         "/api/v1/alerts",
         "/api/v1/status/buildinfo",
+        "/notifications",
+        "/api/v1/notifications",
+        "/api/v1/notifications?format=csv",
     ] {
         let (status, text) = fetch(&format!("{}{path}", binary.url)).await;
         assert_eq!(status, 200, "{path}: {text}");
@@ -263,6 +266,15 @@ async fn no_secret_comes_out_anywhere() {
     for output in ["table", "json", "prom"] {
         places.push(command(&world, &["probe", "--output", output]).await);
     }
+    places.push(command(&world, &["notifications"]).await);
+    let ids = command(&world, &["notifications", "--output", "csv"]).await;
+    let text = String::from_utf8(ids.bytes.clone()).unwrap();
+    let ids_shown =
+        text.lines().filter_map(|it| it.split(',').next()).filter(|it| it.contains('_'));
+    for id in ids_shown.take(8) {
+        places.push(command(&world, &["notifications", "show", id]).await);
+    }
+    places.push(ids);
     world.extra = "colour: red\n".into();
     world.write_config();
     places.push(command(&world, &["check-config"]).await);
@@ -285,7 +297,17 @@ async fn no_secret_comes_out_anywhere() {
             assert!(!leaks(&planted, &canaries).is_empty(), "{}", canary.what);
         }
     }
-    for name in ["/metrics", "/", "/config", "/api/v1/credentials", "the log", "a decoded mail"] {
+    for name in [
+        "/metrics",
+        "/",
+        "/config",
+        "/api/v1/credentials",
+        "/notifications",
+        "/api/v1/notifications",
+        "notifications",
+        "the log",
+        "a decoded mail",
+    ] {
         let mut of_name = places.iter().filter(|it| it.name == name);
         assert!(of_name.any(|it| holds(&it.bytes, b"watched")), "{name} is about the credential");
     }

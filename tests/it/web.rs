@@ -1,6 +1,7 @@
 //! What the server answers, over real sockets.
 
 mod keys;
+mod notifications;
 mod page;
 mod runbooks;
 
