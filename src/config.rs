@@ -18,6 +18,7 @@ mod format;
 mod policy;
 mod matchers;
 mod routes;
+mod reach;
 mod mutes;
 mod kinds;
 mod receivers;

@@ -19,6 +19,7 @@ use super::kinds::kind;
 use super::policies::{policy, policy_default, with_steps};
 use super::problems::show;
 use super::push::heartbeat;
+use super::reach;
 use super::reader::{Fields, Item, Reader};
 use super::receivers::{Receivers, receivers as decode_receivers, references};
 use super::shapes::{label_value, labels, name, proxy, url};
@@ -85,7 +86,7 @@ fn config(reader: &mut Reader, root: &Item<'_>) -> Option<Config> {
         warnings: Vec::new(),
     };
     mutes::warn_of_idle(reader, &config);
-    routes::warn_of_silence(reader, &config);
+    reach::warn_of_silence(&mut reader.problems, &config);
     Some(config)
 }
 

@@ -32,6 +32,7 @@ mod prometheus;
 mod reference;
 mod reload;
 mod promql;
+mod routes;
 mod scenes;
 mod secrets;
 mod self_test;

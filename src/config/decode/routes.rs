@@ -1,6 +1,6 @@
 //! The routing tree: `route` of the top level.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::super::matchers::Matcher;
 use super::super::problems::{nearest, show};
 use super::super::reader::{Fields, Reader};
 use super::super::receivers::{Receivers, reference};
-use super::super::{Config, GroupBy, Mute, Route};
+use super::super::{GroupBy, Mute, Route};
 
 /// The most routes of the tree: each alert is compared with all of them.
 const ROUTES_MAX: usize = 1_000;
@@ -224,31 +224,4 @@ fn mutes_of(reader: &mut Reader, fields: &Fields<'_>, known: Known<'_>) -> Vec<A
         }
     }
     names
-}
-
-/// Warns when alerts reach nobody, or when a receiver hears of nothing.
-pub(super) fn warn_of_silence(reader: &mut Reader, config: &Config) {
-    if config.receivers.is_empty() {
-        let warning = "receivers: there is none, so alerts are shown but nobody is told";
-        reader.problems.warn(warning.to_owned());
-        return;
-    }
-    let routes = config.route.as_ref().map(|it| it.all()).unwrap_or_default();
-    let of_routes = routes.iter().map(|it| &it.receiver);
-    let of_platforms = config.platforms.iter().flat_map(|it| it.receivers.iter());
-    let of_credentials = config.credentials().flat_map(|(_, it)| it.receivers.iter());
-    let escalations = config.credentials().flat_map(|(_, it)| &it.policy.escalations);
-    let of_steps = escalations.flat_map(|(_, receivers)| receivers);
-    let fallbacks = config.receivers.values().filter_map(|it| it.fallback.as_ref());
-    let told: BTreeSet<&Arc<str>> = of_routes
-        .chain(of_platforms)
-        .chain(of_credentials)
-        .chain(of_steps)
-        .chain(fallbacks)
-        .collect();
-    for name in config.receivers.keys().filter(|it| !told.contains(it)) {
-        reader
-            .problems
-            .warn(format!("receivers: nothing is sent to {}; no route leads there", show(name)));
-    }
 }
