@@ -19,6 +19,7 @@ const PAGES: [&str; 12] = [
     "docs/metrics.md",
     "docs/notifications.md",
     "docs/operations.md",
+    "docs/routing.md",
     "docs/watching.md",
     "docs/webhooks.md",
 ];
@@ -86,6 +87,7 @@ fn the_configurations_of_the_manual_are_valid() {
     let heartbeat = yaml_blocks("docs/operations.md");
     let heartbeat = heartbeat.iter().find(|it| it.starts_with("heartbeat:")).unwrap();
     texts.push(format!("{heartbeat}{whole}"));
+    texts.extend(yaml_blocks("docs/routing.md"));
     for text in texts {
         let folder = tempfile::tempdir().unwrap();
         let secrets = folder.path().join("secrets");
@@ -108,6 +110,8 @@ fn the_configurations_of_the_manual_are_valid() {
         let said =
             String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}\n{text}");
+        // An example in which something reaches nobody teaches the wrong thing.
+        assert!(!said.contains("route"), "{said}\n{text}");
     }
 }
 
