@@ -7,6 +7,7 @@ mod dashboards;
 mod doctor;
 mod notifications;
 mod notify_test;
+mod plan;
 mod probe;
 mod rules;
 mod self_test;
@@ -176,6 +177,23 @@ enum Command {
     },
     /// Show who was told what, when, and what the server answered; send again what was given up
     Notifications(Box<notifications::Notifications>),
+    /// Say what fires, what comes next and who is told, by what the exporter has seen; probes nothing, tells nobody
+    Plan {
+        /// Which credential, or which platform with all of its; without it, all
+        #[arg(value_name = "PLATFORM/CREDENTIAL")]
+        subject: Option<String>,
+        /// Everything until then: a date, an instant, or a time from now on such as 30d; without it, the next of each
+        #[arg(long = "as-of", value_name = "DATE", value_parser = |text: &str| plan::instant(text, time::now()))]
+        as_of: Option<chrono::DateTime<chrono::Utc>>,
+        /// How to print the plan
+        #[arg(long, value_enum, default_value_t = plan::Output::Table)]
+        output: plan::Output,
+        /// The folder of the store (default: as in the configuration)
+        #[arg(long = "storage.path", value_name = "FOLDER")]
+        storage_path: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigFlag,
+    },
     /// Print the JSON Schema of the configuration file, for editors
     ConfigSchema,
     /// List the Grafana dashboards of this version, print one, or write all of them to a folder
@@ -224,6 +242,10 @@ pub fn run() -> ExitCode {
             Ok(doctor::run(&config.source(), &credential, capture.as_deref()))
         }
         Command::SelfTest { rounds, seed } => self_test::run(rounds, seed),
+        Command::Plan { subject, as_of, output, storage_path, config } => {
+            let until = as_of.map_or(plan::Until::Next, plan::Until::Date);
+            plan::run(&config.source(), subject.as_deref(), until, output, storage_path)
+        }
         Command::ConfigSchema => say(&crate::config::schema()),
         Command::Dashboards { name, output_dir } => {
             dashboards::run(name.as_deref(), output_dir.as_deref())

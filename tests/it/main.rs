@@ -26,6 +26,7 @@ mod model;
 mod monitor;
 mod notifications;
 mod notify;
+mod plan;
 mod platform;
 mod probe;
 mod prometheus;
