@@ -512,7 +512,7 @@ impl Config {
     pub fn ways<'a>(
         &'a self,
         labels: &BTreeMap<String, String>,
-        shortcut: &'a [Arc<str>],
+        shortcut: impl IntoIterator<Item = &'a Arc<str>>,
     ) -> Vec<Way<'a>> {
         routes::ways(self.route.as_deref(), labels, shortcut)
     }

@@ -22,8 +22,8 @@ pub use self::digest::Digest;
 pub use self::label::{fingerprint, hash, labels};
 pub use self::mask::{masked, masked_recipient};
 pub use self::notice::{
-    Standing, Subject, carries, digest_readers, ended, fallback, notice, owed, slot, standing,
-    targets,
+    Origin, Standing, Subject, carries, digest_readers, ended, fallback, notice, owed, slot,
+    standing, targets, ways,
 };
 pub use self::quiet::{Silence, SilenceState, Telling, telling};
 use crate::alert::Status;

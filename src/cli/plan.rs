@@ -3,7 +3,6 @@
 //! It reads the store beside an exporter that may be running, and lets time pass on a copy of what is remembered. So it
 //! says what happens if nothing is renewed and nothing breaks. Keys of lists are not in it: there can be thousands.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,9 +14,9 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::say;
-use crate::alert::{AlertName, Event, Firing, PlatformState, Reason, State, decide, wake_at};
-use crate::config::{Config, Credential, Platform, Policy, Severity, Source, Stage};
-use crate::delivery::{Subject, labels, notice};
+use crate::alert::{Event, Firing, PlatformState, Reason, State, decide, wake_at};
+use crate::config::{Config, Credential, Platform, Severity, Source};
+use crate::delivery::{Origin, Subject, labels, notice, ways};
 use crate::schedule::parse_duration;
 use crate::store::{Remembered, Store};
 use crate::time;
@@ -168,7 +167,7 @@ impl Plan<'_> {
         let policy = &credential.policy;
         let row = |event: &Event, state: &State, reason| {
             let subject = Subject::Credential(platform, credential, state);
-            self.row(subject, &credential.receivers, policy, event, reason)
+            self.row(subject, event, reason)
         };
         let firing = before.firing().map(|it| event_of(it, before.generation));
         let mut rows: Vec<Row> = firing.map(|it| row(&it, before, FIRING)).collect();
@@ -187,7 +186,7 @@ impl Plan<'_> {
         let (probed, policy) = (State::default(), &platform.policy);
         let row = |event: &Event, state: &PlatformState, reason| {
             let subject = Subject::Platform(platform, state, &probed);
-            self.row(subject, &platform.receivers, policy, event, reason)
+            self.row(subject, event, reason)
         };
         let mut rows: Vec<Row> =
             before.firing().map(|it| row(&event_of(it, 0), before, FIRING)).collect();
@@ -222,40 +221,22 @@ impl Plan<'_> {
         }
     }
 
-    fn row(
-        &self,
-        subject: Subject<'_>,
-        shortcut: &[Arc<str>],
-        policy: &Policy,
-        event: &Event,
-        reason: &'static str,
-    ) -> Row {
+    fn row(&self, subject: Subject<'_>, event: &Event, reason: &'static str) -> Row {
         let notice = notice(subject, event);
         let labels = labels(&notice);
-        let stage = match (event.name, event.step) {
-            (AlertName::CredentialExpired, _) => Stage::Expired,
-            (_, Some(step)) => Stage::Step(step),
-            (_, None) => Stage::NoStep,
-        };
-        let escalated: Vec<Arc<str>> = policy.escalated_to(stage).into_iter().cloned().collect();
-        let named = (!shortcut.is_empty()).then_some("receivers");
-        // Without receivers of the steps nobody is asked for: an empty short cut would be the tree again.
-        let more =
-            if escalated.is_empty() { Vec::new() } else { self.config.ways(&labels, &escalated) };
-        let ways = self.config.ways(&labels, shortcut).into_iter().map(|it| (it, named));
-        let ways = ways.chain(more.into_iter().map(|it| (it, Some("escalate_to"))));
-        let mut seen = BTreeSet::new();
         let told =
-            ways.filter(|(way, _)| seen.insert(Arc::clone(way.receiver))).map(|(way, named)| {
-                Told {
-                    receiver: way.receiver.to_string(),
-                    via: named.map_or_else(|| way.route.path.clone(), str::to_owned),
-                    held_until: self.held_until(
-                        &way.route.mutes,
-                        event.at.max(self.now),
-                        event.severity,
-                    ),
-                }
+            ways(self.config, subject, event, &labels).into_iter().map(|(way, origin)| Told {
+                receiver: way.receiver.to_string(),
+                via: match origin {
+                    Origin::Routes => way.route.path.clone(),
+                    Origin::Receivers => "receivers".to_owned(),
+                    Origin::Step => "escalate_to".to_owned(),
+                },
+                held_until: self.held_until(
+                    &way.route.mutes,
+                    event.at.max(self.now),
+                    event.severity,
+                ),
             });
         Row {
             at: event.at,

@@ -39,7 +39,8 @@ fn apart_from_routes(config: &Config) -> BTreeSet<&Arc<str>> {
     let escalations = config.credentials().flat_map(|(_, it)| &it.policy.escalations);
     let fallbacks = config.receivers.values().filter_map(|it| it.fallback.as_ref());
     let steps = escalations.flat_map(|(_, receivers)| receivers);
-    platforms.chain(credentials).chain(steps).chain(fallbacks).collect()
+    let digest = config.digest.iter().map(|it| &it.receiver);
+    platforms.chain(credentials).chain(steps).chain(fallbacks).chain(digest).collect()
 }
 
 /// Warns of what is wrong with the tree; the answer is whom it tells of something.

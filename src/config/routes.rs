@@ -75,19 +75,16 @@ static WITHOUT_TREE: LazyLock<Route> = LazyLock::new(|| {
 pub(super) fn ways<'a>(
     root: Option<&'a Route>,
     labels: &BTreeMap<String, String>,
-    shortcut: &'a [Arc<str>],
+    shortcut: impl IntoIterator<Item = &'a Arc<str>>,
 ) -> Vec<Way<'a>> {
     let mut told = BTreeSet::new();
-    let mut ways: Vec<Way<'a>> = match (shortcut, root) {
-        ([], Some(root)) => {
-            let ends = root.ends(labels).into_iter();
-            ends.map(|route| Way { receiver: &route.receiver, route }).collect()
-        }
-        (receivers, root) => {
-            let route = root.unwrap_or(&WITHOUT_TREE);
-            receivers.iter().map(|receiver| Way { receiver, route }).collect()
-        }
-    };
+    let route = root.unwrap_or(&WITHOUT_TREE);
+    let shortcut = shortcut.into_iter().map(|receiver| Way { receiver, route });
+    let mut ways: Vec<Way<'a>> = shortcut.collect();
+    if let (true, Some(root)) = (ways.is_empty(), root) {
+        let ends = root.ends(labels).into_iter();
+        ways.extend(ends.map(|route| Way { receiver: &route.receiver, route }));
+    }
     ways.retain(|way| told.insert(way.receiver));
     ways
 }

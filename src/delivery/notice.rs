@@ -27,8 +27,8 @@ pub enum Subject<'a> {
     Found(&'a Platform, &'a Credential, &'a State, &'a Found),
 }
 
-impl Subject<'_> {
-    fn policy(&self) -> &Policy {
+impl<'a> Subject<'a> {
+    fn policy(&self) -> &'a Policy {
         match self {
             Self::Credential(_, credential, _) | Self::Found(_, credential, ..) => {
                 &credential.policy
@@ -38,7 +38,7 @@ impl Subject<'_> {
     }
 
     /// Those who are told instead of those of the routes; mostly nobody.
-    fn receivers(&self) -> &[Arc<str>] {
+    fn receivers(&self) -> &'a [Arc<str>] {
         match self {
             Self::Credential(_, credential, _) | Self::Found(_, credential, ..) => {
                 &credential.receivers
@@ -112,14 +112,53 @@ pub fn carries(config: &Config, target: &Target) -> Carries {
     }
 }
 
-/// Who is told of an event: those to whom the routes lead, and those to whom its step escalates.
+/// What says that a receiver is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The routes lead there.
+    Routes,
+    /// The `receivers` of the credential or its platform, or without routes those of the platform's credentials.
+    Receivers,
+    /// The `escalate_to` of a step.
+    Step,
+}
+
+/// Where an event with these labels goes: by the routes or the receivers that take their place, and to whom its step
+/// escalates. No receiver twice.
+pub fn ways<'a>(
+    config: &'a Config,
+    subject: Subject<'a>,
+    event: &Event,
+    labels: &BTreeMap<String, String>,
+) -> Vec<(Way<'a>, Origin)> {
+    let stage = match (event.name, event.step) {
+        (AlertName::CredentialExpired, _) => Stage::Expired,
+        (AlertName::CredentialExpiring, Some(step)) => Stage::Step(step),
+        _ => Stage::NoStep,
+    };
+    let shortcut = subject.receivers();
+    let origin = if shortcut.is_empty() { Origin::Routes } else { Origin::Receivers };
+    let ways = config.ways(labels, shortcut);
+    let mut ways: Vec<_> = ways.into_iter().map(|it| (it, origin)).collect();
+    let escalated = subject.policy().escalated_to(stage);
+    if !escalated.is_empty() {
+        for way in config.ways(labels, escalated) {
+            if ways.iter().all(|(it, _)| it.receiver != way.receiver) {
+                ways.push((way, Origin::Step));
+            }
+        }
+    }
+    ways
+}
+
+/// Every channel to which an event goes.
 fn addressed(
     config: &Config,
     subject: Subject<'_>,
     event: &Event,
     labels: &BTreeMap<String, String>,
 ) -> Vec<Addressed> {
-    along_ways(config, subject, event, labels, |way| {
+    let to = |way: &Way<'_>| {
         let Route { group_wait, group_interval, mutes, .. } = way.route;
         let group =
             Grouping { key: way.group(labels), wait: *group_wait, interval: *group_interval };
@@ -131,34 +170,9 @@ fn addressed(
             target,
             mutes: mutes.clone(),
         });
-        addressed.collect()
-    })
-}
-
-/// What there is for an event at the end of each way that it goes: by the routes, and where its step escalates to.
-fn along_ways<T>(
-    config: &Config,
-    subject: Subject<'_>,
-    event: &Event,
-    labels: &BTreeMap<String, String>,
-    found_at: impl Fn(&Way<'_>) -> Vec<T>,
-) -> Vec<T> {
-    let mut ways = config.ways(labels, subject.receivers());
-    let stage = match (event.name, event.step) {
-        (AlertName::CredentialExpired, _) => Stage::Expired,
-        (AlertName::CredentialExpiring, Some(step)) => Stage::Step(step),
-        _ => Stage::NoStep,
+        addressed.collect::<Vec<_>>()
     };
-    let escalated: Vec<Arc<str>> =
-        subject.policy().escalated_to(stage).into_iter().cloned().collect();
-    if !escalated.is_empty() {
-        for way in config.ways(labels, &escalated) {
-            if ways.iter().all(|it| it.receiver != way.receiver) {
-                ways.push(way);
-            }
-        }
-    }
-    ways.iter().flat_map(found_at).collect()
+    ways(config, subject, event, labels).iter().flat_map(|(way, _)| to(way)).collect()
 }
 
 /// Who is told what cannot be delivered to `target`: the fallback of its receiver, or the receiver of everything else,
@@ -198,9 +212,10 @@ pub fn standing(config: &Config, subject: Subject<'_>, event: &Event) -> Option<
     let notice = notice(subject, event);
     let holds =
         |name: &Arc<str>| config.receivers.get(name).is_some_and(|it| !it.alertmanagers.is_empty());
-    let receivers = along_ways(config, subject, event, &labels(&notice), |way| {
-        Some(way.receiver).filter(|it| holds(it)).cloned().into_iter().collect()
-    });
+    let labels = labels(&notice);
+    let ways = ways(config, subject, event, &labels).into_iter();
+    let receivers: Vec<Arc<str>> =
+        ways.map(|(way, _)| way.receiver).filter(|it| holds(it)).cloned().collect();
     (!receivers.is_empty()).then_some(Standing { notice, receivers })
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use ece_expiry_exporter::alert::AlertName;
 use ece_expiry_exporter::observation::FailureReason;
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",

@@ -313,14 +313,16 @@ fn what_has_receivers_of_its_own_does_not_go_by_the_routes() {
 }
 
 #[test]
-fn a_receiver_of_steps_or_of_last_resort_is_told_and_an_idle_window_is_said() {
+fn a_receiver_of_steps_digest_or_last_resort_is_told_and_an_idle_window_is_said() {
     let more = "
 route: {receiver: a}
 mute_time_intervals: [{name: night, start: '0 22 * * *', duration: 8h}]
 steps: [{before: 1d, severity: critical, escalate_to: [b]}]
+digest: {schedule: '0 8 * * 1', receiver: e}
 ";
-    let text =
-        configured(&["a", "b", "c", "d"], more).replace("{name: a,", "{name: a, fallback: c,");
+    let text = configured(&["a", "b", "c", "d"], more)
+        .replace("{name: a,", "{name: a, fallback: c,")
+        .replace("receivers:\n", "receivers:\n  - {name: e, email_configs: [{to: a@b.org, from: a@b.org, smarthost: 'smtp:25'}]}\n");
     expect![[r#"
         mute_time_intervals: `night` mutes nothing; no route names it
         receivers: nothing is sent to `d`; no route leads there

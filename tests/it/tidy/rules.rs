@@ -40,10 +40,11 @@ const ADDRESSES: [&str; 6] =
     ["IpAddr", "Ipv4Addr", "Ipv6Addr", "SocketAddr", "SocketAddrV4", "SocketAddrV6"];
 
 /// Where each outside library may be named. What is not listed may be named anywhere.
-const OWNERS: [(&str, &[&str]); 21] = [
+const OWNERS: [(&str, &[&str]); 22] = [
     ("cron", &["schedule"]),
     ("jiff", &["schedule"]),
     ("secrecy", &["config"]),
+    ("regex", &["config"]),
     ("httpdate", &["observation", "probe", "notify", "sim"]),
     ("rustls", &["observation", "tls", "web", "app", "sim"]), // observation: its reader of PEM only
     ("rustls_platform_verifier", &["tls"]),
