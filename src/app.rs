@@ -20,12 +20,13 @@ use crate::metrics::Telemetry;
 use crate::mirror::{self, HeldByReceiver, Mirror};
 use crate::monitor::{self, Monitor, ProbeRequest, Shared};
 use crate::notify::heartbeat::Switch;
+use crate::notify::own::OwnKey;
 use crate::notify::{Origin, Sender};
 use crate::outbox::{Outbox, SilenceRequest};
 use crate::status::Board;
 use crate::store::{Health, Ledger, Opened, Salvaged, Store};
 use crate::time;
-use crate::web::{self, BuildInfo, Lifecycle, ServeOptions, Web};
+use crate::web::{self, AdminApi, BuildInfo, Lifecycle, ServeOptions, Web};
 
 /// Requests for a probe or a reload that wait for their turn.
 const REQUESTS_MAX: usize = 64;
@@ -44,6 +45,8 @@ pub struct Options {
     pub telemetry_path: String,
     /// Whether `/-/reload` works.
     pub lifecycle: Lifecycle,
+    /// Whether requests may change silences.
+    pub admin_api: AdminApi,
     /// Scrapes at once; beyond it 503.
     pub requests_max: usize,
     /// The folder of the store, instead of the configuration's.
@@ -65,6 +68,24 @@ pub fn origin(config: &Config) -> Origin {
         version: env!("CARGO_PKG_VERSION"),
         instance: instance(),
         external_url: config.global.external_url.clone(),
+        own_key: None,
+    }
+}
+
+/// Who sends the messages of a configuration, with the key that signs links, if it wants them. What is wrong with the
+/// key costs the links and nothing else.
+async fn signing_origin(config: &Config, store: &Store) -> Origin {
+    let origin = origin(config);
+    if !config.global.own_links || origin.external_url.is_none() {
+        return origin;
+    }
+    let key = async { OwnKey::read(&store.link_key(OwnKey::fresh()?).await?) };
+    match key.await {
+        Ok(key) => Origin { own_key: Some(key), ..origin },
+        Err(error) => {
+            tracing::error!("mails have no links to own an alert: {error:#}");
+            origin
+        }
     }
 }
 
@@ -254,6 +275,8 @@ impl App {
             probe,
             silence,
             lifecycle: options.lifecycle,
+            admin_api: options.admin_api,
+            own_key: Arc::default(),
             telemetry_path: options.telemetry_path.clone(),
             version: BuildInfo::current(),
             started: now,
@@ -321,7 +344,13 @@ impl App {
         let heart = Heart::new(config.heartbeat.as_ref(), telemetry.clone())?;
         // Kept here until the loop has it: a configuration that is refused after this must not forget what fires.
         let mirror = Mirror::new(&config, origin(&config), telemetry, self.held.clone())?;
-        let outbox = Outbox::new(config.clone(), self.shared.clone(), origin(&config), now).await?;
+        let origin = signing_origin(&config, &self.shared.store).await;
+        self.web
+            .own_key
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&origin.own_key);
+        let outbox = Outbox::new(config.clone(), self.shared.clone(), origin, now).await?;
         let mut monitor = Monitor::new(config, self.shared.clone(), now).await?;
         // What time alone has called for meanwhile takes the place of what still waits, before that is sent.
         monitor.tick(now).await;

@@ -11,6 +11,7 @@ mod plan;
 mod probe;
 mod rules;
 mod self_test;
+mod silence;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use crate::demo::Demo;
 use crate::metrics::Telemetry;
 use crate::self_test::ROUNDS_MAX;
 use crate::time;
-use crate::web::{self, Lifecycle};
+use crate::web::{self, AdminApi, Lifecycle};
 
 /// Watches when credentials of Elastic Cloud Enterprise expire, shows it to Prometheus, and tells people in time.
 #[derive(Debug, Parser)]
@@ -50,6 +51,9 @@ struct ServeFlags {
     /// Let POST /-/reload reload the configuration (SIGHUP always does)
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
+    /// Let forms and API change silences; whoever reaches the port may then
+    #[arg(long = "web.enable-admin-api")]
+    enable_admin_api: bool,
     /// The folder of the store, instead of the one in the configuration
     #[arg(long = "storage.path", value_name = "FOLDER")]
     storage_path: Option<PathBuf>,
@@ -194,6 +198,11 @@ enum Command {
         #[command(flatten)]
         config: ConfigFlag,
     },
+    /// Tell nobody of some alerts for a time, list such silences, and end them
+    Silence {
+        #[command(subcommand)]
+        command: silence::Command,
+    },
     /// Print the JSON Schema of the configuration file, for editors
     ConfigSchema,
     /// List the Grafana dashboards of this version, print one, or write all of them to a folder
@@ -246,6 +255,7 @@ pub fn run() -> ExitCode {
             let until = as_of.map_or(plan::Until::Next, plan::Until::Date);
             plan::run(&config.source(), subject.as_deref(), until, output, storage_path)
         }
+        Command::Silence { command } => silence::run(command),
         Command::ConfigSchema => say(&crate::config::schema()),
         Command::Dashboards { name, output_dir } => {
             dashboards::run(name.as_deref(), output_dir.as_deref())
@@ -313,6 +323,7 @@ impl WebFlags {
         self,
         config: Source,
         lifecycle: Lifecycle,
+        admin_api: AdminApi,
         storage_path: Option<PathBuf>,
     ) -> Options {
         Options {
@@ -320,6 +331,7 @@ impl WebFlags {
             listen: self.listen,
             telemetry_path: self.telemetry_path,
             lifecycle,
+            admin_api,
             requests_max: usize::from(self.requests_max),
             storage_path,
         }
@@ -334,7 +346,9 @@ fn serve(flags: ServeFlags) -> anyhow::Result<ExitCode> {
     };
     logging::start(flags.log.level(), format, telemetry.clone());
     let lifecycle = if flags.enable_lifecycle { Lifecycle::Enabled } else { Lifecycle::Disabled };
-    let options = flags.web.options(flags.config.source(), lifecycle, flags.storage_path);
+    let admin_api = if flags.enable_admin_api { AdminApi::Enabled } else { AdminApi::Disabled };
+    let options =
+        flags.web.options(flags.config.source(), lifecycle, admin_api, flags.storage_path);
     runtime()?.block_on(app::serve(options, telemetry, |_| {}))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -345,7 +359,7 @@ fn demo(flags: DemoFlags) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let demo = Demo::start(time::now()).await?;
         let (config, storage) = (Source::File(demo.config_file()), demo.storage_path());
-        let options = flags.web.options(config, Lifecycle::Enabled, Some(storage));
+        let options = flags.web.options(config, Lifecycle::Enabled, AdminApi::Enabled, Some(storage));
         let (desk, ece) = (demo.desk_url(), demo.ece_url());
         let greet = |bound: &[std::net::SocketAddr]| {
             let port = bound.first().map_or(0, std::net::SocketAddr::port);

@@ -103,6 +103,8 @@ pub struct Global {
     pub probe_timeout: Duration,
     /// Where people reach this exporter; used in links. Without a trailing slash.
     pub external_url: Option<String>,
+    /// Mails have a link by which their reader silences their alert.
+    pub own_links: bool,
 }
 
 /// One ECE installation, or Elastic Cloud Hosted.

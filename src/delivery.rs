@@ -9,6 +9,7 @@ mod label;
 mod mask;
 mod notice;
 mod quiet;
+mod wish;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,13 +20,16 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 pub use self::digest::Digest;
-pub use self::label::{fingerprint, hash, labels};
+pub use self::label::{Labelled, fingerprint, hash, labels, labels_of};
 pub use self::mask::{masked, masked_recipient};
 pub use self::notice::{
     Origin, Standing, Subject, carries, digest_readers, ended, fallback, notice, owed, slot,
     standing, targets, ways,
 };
 pub use self::quiet::{Silence, SilenceState, Telling, telling};
+pub use self::wish::{
+    COMMENT_BYTES_MAX, CREATED_BY_BYTES_MAX, SilenceWish, read_end, read_matchers,
+};
 use crate::alert::Status;
 use crate::config::WebhookConfig;
 use crate::time;

@@ -11,6 +11,7 @@ pub mod email;
 pub mod format;
 pub mod heartbeat;
 pub mod letter;
+pub mod own;
 pub mod mime;
 pub mod text;
 pub mod webhook;
@@ -24,6 +25,7 @@ use chrono::{DateTime, Utc};
 
 use self::email::smtp::Mailer;
 use self::format::Phase;
+use self::own::OwnKey;
 use self::text::Topic;
 use self::webhook::Hook;
 use crate::alert::{AlertName, Status};
@@ -35,7 +37,7 @@ use crate::time;
 const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// Who sends: shown in every message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Origin {
     /// The version of this program.
     pub version: &'static str,
@@ -43,6 +45,8 @@ pub struct Origin {
     pub instance: String,
     /// Where people reach this exporter.
     pub external_url: Option<String>,
+    /// Signs the links by which somebody owns an alert; without it messages have none.
+    pub own_key: Option<OwnKey>,
 }
 
 impl Origin {
@@ -172,16 +176,24 @@ fn worst_first(notices: &[Notice]) -> anyhow::Result<Vec<(&Notice, Topic)>> {
 }
 
 /// A new message id: `msg_` and 26 characters, 48 bits of `now` in milliseconds and 80 random ones, so ids sort by time.
-#[expect(clippy::missing_panics_doc, reason = "5 bits fit")]
 pub fn new_id(now: DateTime<Utc>) -> String {
+    id("msg_", now, fastrand::u128(..))
+}
+
+/// A new id of a silence: `sil_` and 26 characters, as of a message.
+pub fn new_silence_id(now: DateTime<Utc>) -> String {
+    id("sil_", now, fastrand::u128(..))
+}
+
+/// An id of `now` in milliseconds and the last 80 bits of `random`.
+fn id(prefix: &str, now: DateTime<Utc>, random: u128) -> String {
     let ms = u128::from(time::to_ms(now).unsigned_abs()) & 0xFFFF_FFFF_FFFF;
-    let random = fastrand::u128(..) & ((1 << 80) - 1);
-    let bits = ms << 80 | random;
+    let bits = ms << 80 | random & ((1 << 80) - 1);
     let digits = (0..26).rev().map(|at| {
         let digit = usize::try_from(bits >> (at * 5) & 31).expect("5 bits fit");
         char::from(BASE32[digit])
     });
-    "msg_".chars().chain(digits).collect()
+    prefix.chars().chain(digits).collect()
 }
 
 /// Sends parcels; built anew for each configuration. Shared by all workers.

@@ -52,6 +52,8 @@ pub struct Outbox {
     sender: Arc<Sender>,
     origin: Origin,
     silences: Vec<Silence>,
+    /// `Revision::by_others` when they were read.
+    silences_of: i64,
     busy: BTreeSet<Lane>,
 }
 
@@ -89,8 +91,10 @@ impl Outbox {
         store.recover(now).await.context("cannot take up what was being sent")?;
         // The windows may be others now.
         store.release(now).await.context("cannot look again at what is held back")?;
+        let silences_of = store.revision().await.context("cannot read the store")?.by_others;
         let silences = store.silences().await.context("cannot read the silences")?;
         board.set_silences(silences.clone());
+        board.set_config(config.clone());
         show::show(&store, &board).await;
         let sender = Arc::new(Sender::new(config.clone())?);
         let receivers = config.receivers.values();
@@ -109,6 +113,7 @@ impl Outbox {
             sender,
             origin,
             silences,
+            silences_of,
             busy: BTreeSet::new(),
         })
     }
@@ -214,6 +219,16 @@ impl Outbox {
         self.store.release(now).await.context("cannot look again at what is held back")
     }
 
+    /// Takes up what a command has written about silences.
+    async fn heed_commands(&mut self, now: DateTime<Utc>) -> anyhow::Result<()> {
+        let by_others = self.store.revision().await.context("cannot read the store")?.by_others;
+        if by_others != self.silences_of {
+            self.reread_silences(now).await?;
+            self.silences_of = by_others;
+        }
+        Ok(())
+    }
+
     fn release(&mut self, done: Result<Lane, tokio::task::JoinError>) {
         match done {
             Ok(channel) => drop(self.busy.remove(&channel)),
@@ -232,6 +247,7 @@ impl Outbox {
         now: DateTime<Utc>,
         clock: fn() -> DateTime<Utc>,
     ) -> anyhow::Result<DateTime<Utc>> {
+        self.heed_commands(now).await?;
         while self.compose(now).await? == Composed::PerhapsMore {}
         let busy = self.busy.iter().cloned().collect();
         let claimed = self

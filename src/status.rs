@@ -5,6 +5,7 @@
 
 mod digest;
 mod notification;
+mod quiet;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use self::notification::{Attempt, Fact, Notification, Stage, Wanted};
+pub use self::quiet::{Covered, Hushed, Quiet, Watched, covered, suspicions};
 use crate::alert::{AlertName, Finding, FindingKind, Firing, Found};
-use crate::config::{CredentialId, Policy, Severity};
+use crate::config::{Config, CredentialId, Policy, Severity};
 use crate::delivery::Silence;
 use crate::observation::{FailureReason, Reading};
 
@@ -159,6 +161,8 @@ pub struct Snapshot {
     pub lists: Vec<Arc<ListStatus>>,
     /// What somebody asked to be quiet about, those that end last first; also what has ended.
     pub silences: Arc<Vec<Silence>>,
+    /// The configuration in force, which says when nobody is told.
+    pub config: Option<Arc<Config>>,
     /// The newest notifications, all that wait, and those that are dead, newest first; each up to a bound.
     pub notifications: Arc<Vec<Notification>>,
 }
@@ -198,6 +202,11 @@ impl Board {
     pub fn set_notifications(&self, notifications: Vec<Notification>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).notifications =
             Arc::new(notifications);
+    }
+
+    /// Replaces the configuration.
+    pub fn set_config(&self, config: Arc<Config>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).config = Some(config);
     }
 
     /// Replaces the given rows, by position.

@@ -12,6 +12,7 @@ mod page;
 mod runbooks;
 mod scrape;
 mod server;
+mod silencing;
 
 use std::sync::{Arc, RwLock};
 
@@ -27,11 +28,13 @@ use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
+pub use self::api::SilenceRow;
 use self::limit::limited;
 pub use self::server::{ServeOptions, serve};
 pub use crate::metrics::BuildInfo;
 use crate::metrics::Telemetry;
 use crate::monitor;
+use crate::notify::own::OwnKey;
 use crate::outbox::SilenceRequest;
 use crate::status::Board;
 
@@ -53,6 +56,10 @@ pub struct Web {
     pub probe: mpsc::Sender<monitor::ProbeRequest>,
     /// Whether a request may reload the configuration.
     pub lifecycle: Lifecycle,
+    /// Whether requests may change silences.
+    pub admin_api: AdminApi,
+    /// Checks the links by which somebody owns an alert; `None` while there are none.
+    pub own_key: Arc<RwLock<Option<OwnKey>>>,
     /// Where metrics are, e.g. `/metrics`; checked by `telemetry_path`.
     pub telemetry_path: String,
     /// What was built.
@@ -79,9 +86,28 @@ pub enum Lifecycle {
     Disabled,
 }
 
+/// Whether requests may change silences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AdminApi {
+    /// Forms and API do.
+    Enabled,
+    /// They are shown only; the command line and signed links still change them.
+    #[default]
+    Disabled,
+}
+
 /// Paths that are taken; metrics cannot be there or below.
-const OWN_PATHS: [&str; 7] =
-    ["/-", "/api", "/config", "/keys", "/notifications", "/probe", "/runbooks"];
+const OWN_PATHS: [&str; 9] = [
+    "/-",
+    "/api",
+    "/config",
+    "/keys",
+    "/notifications",
+    "/own",
+    "/probe",
+    "/runbooks",
+    "/silences",
+];
 
 /// Checks where metrics are to be: fit for `Web::telemetry_path`.
 ///
@@ -120,6 +146,10 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/keys", get(api::keys))
         .route("/api/v1/notifications", get(api::notifications))
+        .route("/silences", get(page::silences::page).post(page::silences::posted))
+        .route("/own", get(page::own::page).post(page::own::posted))
+        .route("/api/v1/silences", get(api::silences).post(api::add_silence))
+        .route("/api/v1/silences/{id}", get(api::silence).delete(api::end_silence))
         .route("/api/v1/status/buildinfo", get(api::build_info))
         .route("/api", get(api::not_found))
         .route("/api/{*rest}", get(api::not_found));

@@ -15,6 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::{ConfigFlag, say};
+use crate::config::Config;
 use crate::notify::text::plain;
 use crate::status::{Fact, Notification, Stage};
 use crate::store::{Access, History, RESEND_MAX, Resent};
@@ -96,7 +97,7 @@ struct List {
 
 /// Where the store is.
 #[derive(Debug, Args)]
-struct Place {
+pub(super) struct Place {
     /// The folder of the store (default: as in the configuration)
     #[arg(long = "storage.path", value_name = "FOLDER")]
     storage_path: Option<PathBuf>,
@@ -115,6 +116,12 @@ enum Output {
 }
 
 impl Place {
+    /// The folder that is named, and the configuration.
+    pub(super) fn look(self) -> (Option<PathBuf>, anyhow::Result<Config>) {
+        let config = self.config.source().load().map_err(anyhow::Error::from);
+        (self.storage_path, config)
+    }
+
     fn folder(self) -> anyhow::Result<PathBuf> {
         match self.storage_path {
             Some(folder) => Ok(folder),

@@ -70,12 +70,13 @@ fn config(reader: &mut Reader, root: &Item<'_>) -> Option<Config> {
     let digest = digest::digest(reader, &root, &receivers, &inherited.zone);
     let probe_timeout = reader.duration(&global, "probe_timeout");
     let external_url = global.get("external_url").and_then(|it| url(reader, &it));
+    let own_links = reader.flag(&global, "own_links");
     let platforms = platforms(reader, &root, &inherited, &receivers);
     let heartbeat = reader.one(&root, "heartbeat").and_then(|it| heartbeat(reader, &it));
     let storage = reader.one_or_defaults(&root, "storage");
     let storage_path = reader.path(&storage, "path");
     let config = Config {
-        global: Global { probe_timeout: probe_timeout?, external_url },
+        global: Global { probe_timeout: probe_timeout?, external_url, own_links },
         platforms,
         receivers,
         route: route.map(Arc::new),

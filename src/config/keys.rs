@@ -156,6 +156,12 @@ pub(super) static GLOBAL: Table = Table {
             "Deadline of one probe, from connecting to the end of the answer.",
         ),
         Field::new("external_url", Kind::Url, "Where people reach this exporter; used in links."),
+        Field::or(
+            "own_links",
+            Kind::Flag,
+            "true",
+            "Mails have a signed link by which their reader silences that one alert for a time. Needs `external_url`.",
+        ),
     ],
     instead: &[
         ("scrape_interval", "probes run on their own `schedule`"),

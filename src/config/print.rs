@@ -32,6 +32,7 @@ pub(super) fn print(config: &Config) -> String {
         if let Some(url) = &config.global.external_url {
             page.text("external_url", url);
         }
+        page.line("own_links", config.global.own_links);
     });
     page.list("platforms", &config.platforms, |page, it| platform(page, it));
     if let Some(root) = &config.route {

@@ -4,19 +4,48 @@ use std::collections::BTreeMap;
 
 use super::Notice;
 
-/// The labels of the notice's alert, as Alertmanager would see them; empty values are left out, and a free label cannot
+/// What an alert is about, as far as its labels tell; of a platform none of it is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Labelled<'a> {
+    /// Its name: label `credential`.
+    pub name: &'a str,
+    /// What it is: label `kind`.
+    pub kind: &'a str,
+    /// The deployment that it is in; may be empty.
+    pub place: &'a str,
+    /// The owning team; may be empty.
+    pub team: &'a str,
+    /// Its free labels.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// The labels of something that is watched, before it has an alert; empty values are left out, and a free label cannot
 /// replace one of ours.
-pub fn labels(notice: &Notice) -> BTreeMap<String, String> {
+pub fn labels_of(platform: &str, thing: Option<Labelled<'_>>) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
-    if let Some(credential) = &notice.credential {
-        labels.extend(credential.labels.clone());
-        labels.insert("credential".to_owned(), credential.name.clone());
-        labels.insert("kind".to_owned(), credential.kind.clone());
-        labels.extend(credential.place.clone().map(|it| ("deployment".to_owned(), it)));
-        labels.insert("team".to_owned(), credential.team.clone().unwrap_or_default());
+    let mut ours = vec![("platform", platform)];
+    if let Some(it) = thing {
+        labels.extend(it.labels.clone());
+        ours.extend([("credential", it.name), ("kind", it.kind), ("team", it.team)]);
+        // A free label may say where a credential is used.
+        ours.extend(Some(("deployment", it.place)).filter(|(_, place)| !place.is_empty()));
     }
+    labels.extend(ours.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    labels.retain(|_, value| !value.is_empty());
+    labels
+}
+
+/// The labels of the notice's alert, as Alertmanager would see them.
+pub fn labels(notice: &Notice) -> BTreeMap<String, String> {
+    let thing = notice.credential.as_ref().map(|it| Labelled {
+        name: &it.name,
+        kind: &it.kind,
+        place: it.place.as_deref().unwrap_or_default(),
+        team: it.team.as_deref().unwrap_or_default(),
+        labels: &it.labels,
+    });
+    let mut labels = labels_of(&notice.platform, thing);
     labels.insert("alertname".to_owned(), notice.alert.clone());
-    labels.insert("platform".to_owned(), notice.platform.clone());
     labels.insert("severity".to_owned(), notice.severity.clone());
     labels.retain(|_, value| !value.is_empty());
     labels

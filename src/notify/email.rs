@@ -195,6 +195,7 @@ mod tests {
                 version: "0.1.0",
                 instance: instance.to_owned(),
                 external_url: external_url.map(str::to_owned),
+                own_key: None,
             })
         };
         assert_eq!(host(Some("https://Expiry.example.org:8443/x"), "mon1"), "expiry.example.org");

@@ -89,6 +89,8 @@ struct Section {
     commands: Vec<Block>,
     /// Where more is said about the alert, while there is something to do.
     runbook: Option<String>,
+    /// Where the reader takes the alert over.
+    own: Option<String>,
     why: String,
     next: String,
 }
@@ -208,6 +210,9 @@ impl Section {
         if let Some(runbook) = &self.runbook {
             wrap(out, "", 0, &format!("Runbook: {runbook}"));
         }
+        if let Some(own) = &self.own {
+            wrap(out, "", 0, &format!("I own it until …: {own}"));
+        }
         wrap(out, "", 0, &self.why);
         wrap(out, "", 0, &self.next);
     }
@@ -306,6 +311,7 @@ fn section(notice: &Notice, topic: Topic, origin: &Origin, now: DateTime<Utc>) -
         steps: advice::steps(notice, topic),
         commands: advice::commands(notice, topic, now),
         runbook: origin.runbook_url(topic.alert).filter(|_| topic.needs_attention()),
+        own: origin.own_link(notice, topic, now),
         why: why(notice, topic),
         next: next(notice, topic),
     }

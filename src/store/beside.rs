@@ -50,6 +50,10 @@ impl History {
         Ok(Self(connection))
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.0
+    }
+
     /// The newest notifications that are wanted, at most `rows_max`, newest first, each with all that is known of it.
     ///
     /// # Errors

@@ -372,6 +372,7 @@ fn purge(connection: &Connection, now: DateTime<Utc>) -> Result<(), Error> {
         [before],
     )?;
     connection.execute("DELETE FROM finding WHERE at_ms < ?1", [before])?;
+    connection.execute("DELETE FROM silence WHERE ends_ms < ?1", [before])?;
     connection.execute(
         "DELETE FROM parcel WHERE state <> 'pending' AND created_ms < ?1
          AND NOT EXISTS (SELECT 1 FROM owed WHERE parcel_id = parcel.id)",

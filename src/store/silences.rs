@@ -1,13 +1,70 @@
-//! The SQL of silences, and of single things to remember.
+//! Silences, and single things to remember: their SQL, and what a command does to them beside the exporter.
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::Expired;
-use crate::config::Matcher;
+use super::{Expired, History, Remembered, Store};
+use crate::config::{Matcher, Secret};
 use crate::delivery::Silence;
 use crate::time::{from_ms, to_ms};
+
+/// Silences that have not ended; each alert is compared with all of them.
+const SILENCES_MAX: i64 = 1_000;
+
+/// Under this name stands the key that signs links.
+const LINK_KEY: &str = "link_key";
+
+impl Store {
+    /// The key that signs links: the one that is remembered, or else `fresh`, which is remembered from then on.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub async fn link_key(&self, fresh: Secret) -> anyhow::Result<Secret> {
+        self.write(move |connection| {
+            if let Some(known) = memo(connection, LINK_KEY)? {
+                return Ok(Secret::new(known));
+            }
+            remember(connection, LINK_KEY, fresh.expose())?;
+            Ok(fresh.clone())
+        })
+        .await
+    }
+}
+
+impl History {
+    /// All silences, those that end last first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn silences(&self) -> anyhow::Result<Vec<Silence>> {
+        all(self.connection())
+    }
+
+    /// Writes a silence.
+    ///
+    /// # Errors
+    /// The file cannot be written, or there are too many silences.
+    pub fn put_silence(&mut self, silence: &Silence) -> anyhow::Result<()> {
+        put(self.connection(), silence)
+    }
+
+    /// Ends a silence now.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn expire_silence(&mut self, id: &str, now: DateTime<Utc>) -> anyhow::Result<Expired> {
+        expire(self.connection(), id, now)
+    }
+
+    /// What is remembered of everything that is watched.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn remembered(&self) -> anyhow::Result<Remembered> {
+        super::load(self.connection())
+    }
+}
 
 /// All silences, those that end last first. One that cannot be read holds nothing back, and is told.
 pub(super) fn all(connection: &Connection) -> anyhow::Result<Vec<Silence>> {
@@ -49,6 +106,13 @@ fn silence(row: &Row<'_>) -> anyhow::Result<Silence> {
 
 /// Writes a silence, or a new one in the place of one with the same id.
 pub(super) fn put(connection: &Connection, silence: &Silence) -> anyhow::Result<()> {
+    let others: i64 = connection
+        .prepare_cached("SELECT count(*) FROM silence WHERE id <> ?1 AND ends_ms > ?2")?
+        .query_row(params![silence.id, to_ms(silence.created_at)], |row| row.get(0))?;
+    anyhow::ensure!(
+        others < SILENCES_MAX,
+        "there are {others} silences already; end some, or use one with a regular expression"
+    );
     let matchers: Vec<String> = silence.matchers.iter().map(ToString::to_string).collect();
     connection.execute(
         "INSERT INTO silence (id, matchers, created_by, comment, created_ms, starts_ms, ends_ms)

@@ -4,6 +4,7 @@
 
 mod keys;
 mod notifications;
+mod silences;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use serde::Serialize;
 
 pub(super) use self::keys::keys;
 pub(super) use self::notifications::notifications;
+pub use self::silences::SilenceRow;
+pub(super) use self::silences::{add_silence, end_silence, silence, silences};
 use super::Web;
 use crate::alert::{AlertName, Found};
 use crate::observation::Reading;
@@ -88,8 +91,12 @@ fn success<T: Serialize>(data: &T) -> Response {
 }
 
 fn error(message: &str) -> Response {
-    let body = Failure { status: "error", error_type: "not_found", error: message };
-    (StatusCode::NOT_FOUND, Json(body)).into_response()
+    failure(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+fn failure(status: StatusCode, error_type: &'static str, message: &str) -> Response {
+    let body = Failure { status: "error", error_type, error: message };
+    (status, Json(body)).into_response()
 }
 
 #[derive(Serialize)]

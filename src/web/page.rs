@@ -5,7 +5,9 @@
 
 pub(super) mod keys;
 pub(super) mod notifications;
+pub(super) mod own;
 mod row;
+pub(super) mod silences;
 mod words;
 
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
@@ -26,7 +28,7 @@ use self::row::{Cover, CredentialRow, PlatformRow, State as CredentialState};
 use super::{Web, text};
 use crate::alert::AlertName;
 use crate::metrics::Untold;
-use crate::status::{CredentialStatus, Snapshot};
+use crate::status::{CredentialStatus, Quiet, Snapshot};
 use crate::time;
 
 /// The look of our pages.
@@ -52,6 +54,9 @@ pub(super) static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         ("page.html", include_str!("page.html")),
         ("keys.html", include_str!("keys.html")),
         ("notifications.html", include_str!("notifications.html")),
+        ("cover.html", include_str!("cover.html")),
+        ("silences.html", include_str!("silences.html")),
+        ("own.html", include_str!("own.html")),
         ("runbook.html", include_str!("runbook.html")),
     ] {
         templates
@@ -171,6 +176,7 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
     let filter = filter_of(&query.q);
     let all = query.all == "1";
     let (rows, matching) = rows(&snapshot, filter, if all { ROWS_ALL_MAX } else { ROWS_MAX }, now);
+    let quiet = Quiet::new(&snapshot, now);
     let overdue = web.telemetry.overdue(now - OVERDUE_AFTER);
     let page = Page {
         script: minijinja::Value::from_safe_string(SCRIPT.to_owned()),
@@ -191,7 +197,7 @@ fn html(web: &Web, query: &PageQuery, now: DateTime<Utc>) -> Result<String, mini
         hidden: matching - rows.len(),
         rows_all_max: ROWS_ALL_MAX,
         rows,
-        platforms: snapshot.platforms.iter().map(|it| PlatformRow::new(it, now)).collect(),
+        platforms: snapshot.platforms.iter().map(|it| PlatformRow::new(it, &quiet, now)).collect(),
         lists: snapshot.lists.iter().map(|it| ListRow::new(it, now)).collect(),
     };
     TEMPLATES.get_template("page.html")?.render(minijinja::value::Serde(page))
@@ -219,10 +225,11 @@ fn rows(
         .filter(|it| it.alerts.iter().any(|it| it.name == AlertName::PlatformUnreachable))
         .map(|it| &*it.name)
         .collect();
+    let quiet = Quiet::new(snapshot, now);
     let rows = found.iter().take(max).map(|(state, it)| {
         let cover =
             if unreachable.contains(&&*it.id.platform) { Cover::Fires } else { Cover::None };
-        CredentialRow::new(it, *state, cover, now)
+        CredentialRow::new(it, *state, cover, &quiet, now)
     });
     (rows.collect(), found.len())
 }

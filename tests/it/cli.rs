@@ -185,7 +185,7 @@ fn each_command_lists_its_own_flags_and_no_others() {
     assert_eq!(flags(&["doctor", "--help"]), ["--capture", "--config.file"]);
     let of_serve = flags(&["serve", "--help"]);
     assert_eq!(of_serve, flags(&["--help"]), "without a command it serves");
-    assert_eq!(of_serve.len(), 8);
+    assert_eq!(of_serve.len(), 9);
 }
 
 #[test]

@@ -450,6 +450,7 @@ fn the_printed_configuration_holds_what_is_inherited() {
     expect_test::expect![[r#"
         global:
           probe_timeout: 10s
+          own_links: true
         platforms:
           - name: "prod"
             flavor: ece

@@ -8,7 +8,7 @@ use std::process::Command;
 use ece_expiry_exporter::alert::AlertName;
 use ece_expiry_exporter::observation::FailureReason;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -20,6 +20,7 @@ const PAGES: [&str; 13] = [
     "docs/notifications.md",
     "docs/operations.md",
     "docs/routing.md",
+    "docs/silences.md",
     "docs/watching.md",
     "docs/webhooks.md",
 ];

@@ -38,6 +38,7 @@ mod scenes;
 mod secrets;
 mod self_test;
 mod serve;
+mod silences;
 mod sim;
 mod spec;
 mod store;

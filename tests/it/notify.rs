@@ -31,6 +31,7 @@ fn origin() -> Origin {
         version: "0.1.0",
         instance: "mon1".to_owned(),
         external_url: Some("https://expiry.example.org".to_owned()),
+        own_key: None,
     }
 }
 
@@ -159,7 +160,11 @@ fn config(emails: Vec<EmailConfig>, webhooks: Vec<WebhookConfig>) -> Arc<Config>
         fallback: None,
     };
     Arc::new(Config {
-        global: Global { probe_timeout: Duration::from_secs(10), external_url: None },
+        global: Global {
+            probe_timeout: Duration::from_secs(10),
+            external_url: None,
+            own_links: true,
+        },
         platforms: Vec::new(),
         receivers: BTreeMap::from([(name, Arc::new(receiver))]),
         route: None,

@@ -115,6 +115,8 @@ async fn states(program: &Program) -> Vec<String> {
         probe,
         silence: mpsc::channel(1).0,
         lifecycle: Lifecycle::Disabled,
+        admin_api: ece_expiry_exporter::web::AdminApi::Disabled,
+        own_key: Arc::default(),
         telemetry_path: "/metrics".to_owned(),
         version: BuildInfo::current(),
         started: time::now(),

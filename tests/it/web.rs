@@ -21,7 +21,7 @@ use ece_expiry_exporter::observation::{FailureReason, Reading};
 use ece_expiry_exporter::status::{Board, Snapshot};
 use ece_expiry_exporter::time;
 use ece_expiry_exporter::web::{
-    BuildInfo, Lifecycle, ReloadRequest, ServeOptions, Web, router, serve,
+    AdminApi, BuildInfo, Lifecycle, ReloadRequest, ServeOptions, Web, router, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -70,6 +70,8 @@ impl Server {
             probe,
             silence: mpsc::channel(1).0,
             lifecycle: Lifecycle::Enabled,
+            admin_api: AdminApi::Disabled,
+            own_key: Arc::default(),
             telemetry_path: "/metrics".to_owned(),
             version: BuildInfo::current(),
             started: time::now(),

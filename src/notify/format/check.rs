@@ -54,7 +54,7 @@ struct Sample {
 /// Renders one trial.
 fn tried(file: &FormatFile, config: &WebhookConfig, sample: &Sample) -> anyhow::Result<()> {
     let external_url = sample.external_url.clone();
-    let origin = Origin { version: "0", instance: HOSTILE.to_owned(), external_url };
+    let origin = Origin { version: "0", instance: HOSTILE.to_owned(), external_url, own_key: None };
     let draft = Draft {
         id: "msg_00000000000000000000000000",
         receiver: HOSTILE,

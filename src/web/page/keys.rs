@@ -17,6 +17,7 @@ use crate::alert::{FindingKind, Found, Lifespan};
 use crate::config::ItemKind;
 use crate::status::{ListStatus, Snapshot};
 use crate::time;
+use crate::web::silencing::form_link;
 use crate::web::{Web, render, text};
 
 /// Keys of one page: what a phone renders at once.
@@ -182,6 +183,8 @@ struct PageRow<'a> {
     created: Option<Moment>,
     held_by: Option<&'a str>,
     long_lived: bool,
+    /// Where its silence is asked for.
+    silence: String,
 }
 
 impl<'a> PageRow<'a> {
@@ -207,6 +210,7 @@ impl<'a> PageRow<'a> {
             created: item.created.map(|at| Moment::new(at, now)),
             held_by: held_by.as_deref(),
             long_lived: *lifespan == Lifespan::TooLong,
+            silence: form_link(&[("platform", &it.list.id.platform), ("credential", &item.id)]),
         }
     }
 }

@@ -5,8 +5,10 @@ use serde::Serialize;
 
 use super::words;
 use crate::config::{Policy, Severity};
+use crate::delivery::Hush;
 use crate::observation::{Blame, FailureReason, Reading};
-use crate::status::{CredentialStatus, FiringAlert, PlatformStatus};
+use crate::status::{CredentialStatus, FiringAlert, Hushed, PlatformStatus, Quiet};
+use crate::web::silencing::form_link;
 
 /// What a credential is like, in one word. Serialized as the class of its mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -164,6 +166,8 @@ pub(super) struct CredentialRow {
     failure: Option<(&'static str, String)>,
     next: Option<Moment>,
     alerts: Vec<AlertRow>,
+    /// Where its silence is asked for.
+    silence: String,
     /// No alert of its own, because that of its platform tells why it fails.
     is_covered: bool,
 }
@@ -174,8 +178,11 @@ impl CredentialRow {
         status: &CredentialStatus,
         state: State,
         cover: Cover,
+        quiet: &Quiet<'_>,
         now: DateTime<Utc>,
     ) -> Self {
+        let platform = &*status.id.platform;
+        let alert = |it| AlertRow::new(it, quiet.hushed(platform, Some(status), it), now);
         let (left, expires_at) = left(status.reading, now);
         let moment = |at: Option<DateTime<Utc>>| at.map(|at| Moment::new(at, now));
         Self {
@@ -196,7 +203,8 @@ impl CredentialRow {
             next: status
                 .next_run
                 .map(|at| Moment { at: words::instant(at), relative: words::due(at, now) }),
-            alerts: status.alerts.iter().map(|it| AlertRow::new(it, now)).collect(),
+            alerts: status.alerts.iter().map(alert).collect(),
+            silence: form_link(&[("platform", platform), ("credential", &status.id.name)]),
             is_covered: cover == Cover::Fires
                 && status
                     .failure
@@ -215,18 +223,22 @@ pub(super) struct PlatformRow {
     skew: Option<String>,
     failures: u64,
     alerts: Vec<AlertRow>,
+    /// Where a silence of all of it is asked for.
+    silence: String,
 }
 
 impl PlatformRow {
     /// The row at `now`.
-    pub(super) fn new(status: &PlatformStatus, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(status: &PlatformStatus, quiet: &Quiet<'_>, now: DateTime<Utc>) -> Self {
+        let alert = |it| AlertRow::new(it, quiet.hushed(&status.name, None, it), now);
         Self {
             name: status.name.to_string(),
             urls: status.urls.clone(),
             credentials: status.credentials,
             skew: status.clock_skew_seconds.map(|it| format!("{it:+.1} s")),
             failures: status.failures.values().sum(),
-            alerts: status.alerts.iter().map(|it| AlertRow::new(it, now)).collect(),
+            alerts: status.alerts.iter().map(alert).collect(),
+            silence: form_link(&[("platform", &status.name)]),
         }
     }
 }
@@ -238,11 +250,20 @@ struct AlertRow {
     severity: &'static str,
     since: Moment,
     told: Moment,
+    /// Why nobody is told of it now, and until when.
+    quiet: Option<String>,
 }
 
 impl AlertRow {
-    fn new(alert: &FiringAlert, now: DateTime<Utc>) -> Self {
+    fn new(alert: &FiringAlert, hushed: Option<Hushed<'_>>, now: DateTime<Utc>) -> Self {
+        let quiet = hushed.map(|it| match (it.why, it.asked) {
+            (Hush::Silenced, Some((by, _))) => {
+                format!("silenced until {} by {by}", words::instant(it.until))
+            }
+            (why, _) => format!("{} until {}", why.label(), words::instant(it.until)),
+        });
         Self {
+            quiet,
             name: alert.name.label(),
             severity: alert.severity.label(),
             since: Moment::new(alert.starts_at, now),
