@@ -371,6 +371,12 @@ pub enum SendError {
         /// What happened and what to do.
         why: String,
     },
+    /// The receiver says that it is gone for good, so no other message will help either.
+    #[error("{why}")]
+    Gone {
+        /// What happened and what to do.
+        why: String,
+    },
 }
 
 /// When to try again, or that it is time to give up.

@@ -147,9 +147,11 @@ impl Heart {
             Verdict::Stands(why) => (Last::Withheld, why),
             Verdict::Works => match switch.call().await {
                 Ok(Accepted(answer)) => (Last::Accepted, answer),
-                Err(SendError::Retry { why, .. } | SendError::GiveUp { why }) => {
-                    (Last::Failed, why)
-                }
+                Err(
+                    SendError::Retry { why, .. }
+                    | SendError::GiveUp { why }
+                    | SendError::Gone { why },
+                ) => (Last::Failed, why),
             },
         };
         let is_news = std::mem::replace(&mut self.last, this) != this;

@@ -242,7 +242,7 @@ impl Worker {
             match self.post(batch.iter().map(|it| (*it, ends_at))).await {
                 Ok(()) => {}
                 // One alert that is refused must not keep others from being told.
-                Err(SendError::GiveUp { why }) => result = Err(why),
+                Err(SendError::GiveUp { why } | SendError::Gone { why }) => result = Err(why),
                 Err(SendError::Retry { why, .. }) => {
                     result = Err(why);
                     break;

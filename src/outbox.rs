@@ -6,6 +6,7 @@
 
 mod compose;
 mod show;
+mod trouble;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::compose::Composed;
+use self::trouble::Troubles;
 use self::worker::Worker;
 use crate::config::Config;
 use crate::delivery::{Integration, Lane, Parcel, Silence};
@@ -54,6 +56,7 @@ pub struct Outbox {
     silences: Vec<Silence>,
     /// `Revision::by_others` when they were read.
     silences_of: i64,
+    troubles: Troubles,
     busy: BTreeSet<Lane>,
 }
 
@@ -114,6 +117,7 @@ impl Outbox {
             origin,
             silences,
             silences_of,
+            troubles: Troubles::default(),
             busy: BTreeSet::new(),
         })
     }
@@ -266,6 +270,7 @@ impl Outbox {
                 store: self.store.clone(),
                 telemetry: self.telemetry.clone(),
                 sender: self.sender.clone(),
+                troubles: self.troubles.clone(),
                 clock,
             };
             workers.spawn(async move {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::trouble::{PutOff, Troubles};
 use crate::config::Config;
 use crate::delivery::{Accepted, Parcel, Retry, SendError, Undelivered, fallback, retry};
 use crate::failpoint;
@@ -16,7 +17,7 @@ use crate::store::{Fallback, Outcome, Store};
 /// So many recipients put off by one server are the server's trouble, not theirs.
 const RECIPIENTS_PUT_OFF_MAX: usize = 3;
 
-/// A message that has failed for so long is told to the fallback too, while it is tried further. A server that lets
+/// What a target has not taken for so long is told to the fallback too, while it is tried further. A server that lets
 /// strangers wait (greylisting) takes it before.
 const FORWARD_AFTER: TimeDelta = TimeDelta::minutes(5);
 
@@ -26,6 +27,7 @@ pub(super) struct Worker {
     pub(super) store: Store,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) sender: Arc<Sender>,
+    pub(super) troubles: Troubles,
     pub(super) clock: fn() -> DateTime<Utc>,
 }
 
@@ -33,13 +35,6 @@ pub(super) struct Worker {
 enum Taken {
     Yes,
     PutOff(PutOff),
-}
-
-/// Until when nothing is sent to a recipient, and why.
-#[derive(Clone)]
-struct PutOff {
-    until: DateTime<Utc>,
-    why: String,
 }
 
 impl Worker {
@@ -51,7 +46,8 @@ impl Worker {
             let recipient = parcel.target.recipient.clone();
             let server =
                 put_off.values().next().filter(|_| RECIPIENTS_PUT_OFF_MAX <= put_off.len());
-            match put_off.get(&recipient).or(server).cloned() {
+            let put_off_now = put_off.get(&recipient).or(server).cloned();
+            match put_off_now.or_else(|| self.rests(&parcel)) {
                 Some(PutOff { until, why }) => {
                     self.finish(&parcel, Outcome::Untried(why, until), Duration::ZERO).await;
                 }
@@ -63,8 +59,20 @@ impl Worker {
         }
     }
 
+    /// Whether the target is left alone: a dead one is asked by one message for all. A new message asks all the same,
+    /// once: the target may be back.
+    fn rests(&self, parcel: &Parcel) -> Option<PutOff> {
+        let put_off = self.troubles.of(&parcel.target)?.put_off?;
+        (1 < parcel.attempts && (self.clock)() < put_off.until).then_some(put_off)
+    }
+
     async fn attempt(&self, parcel: &Parcel) -> Taken {
         let (target, id, attempt) = (&parcel.target, &parcel.id, parcel.attempts);
+        if let Some(why) = self.troubles.of(target).and_then(|it| it.gone) {
+            let outcome = self.give_up(parcel, &why);
+            self.finish(parcel, outcome, Duration::ZERO).await;
+            return Taken::Yes;
+        }
         let started = (self.clock)();
         self.telemetry.request_made(target);
         let sent = self.sender.send(parcel).await;
@@ -73,14 +81,21 @@ impl Worker {
         let (outcome, taken) = match sent {
             Ok(Accepted(answer)) => {
                 failpoint::hit("send-accepted");
+                self.troubles.end(target);
                 tracing::info!(message.id = id, attempt, "delivered {id} to {target}: {answer}");
                 self.telemetry.notification_delivered(target, now, took);
                 (Outcome::Delivered(answer), Taken::Yes)
             }
             Err(SendError::GiveUp { why }) => (self.give_up(parcel, &why), Taken::Yes),
+            Err(SendError::Gone { why }) => {
+                self.troubles.add_gone(target, &why, now);
+                (self.give_up(parcel, &why), Taken::Yes)
+            }
             Err(SendError::Retry { why, after }) => {
                 self.telemetry.request_failed(target);
-                match retry(attempt, after, parcel.created_at, fastrand::f64(), now) {
+                // A new message to a target that fails for long waits as long as the old ones.
+                let failures = self.troubles.add(target, now).failures.max(attempt);
+                match retry(failures, after, parcel.created_at, fastrand::f64(), now) {
                     Retry::At(at) => {
                         tracing::warn!(
                             message.id = id,
@@ -89,6 +104,7 @@ impl Worker {
                             at.format("%F %T UTC")
                         );
                         let put_off = PutOff { until: at, why: why.clone() };
+                        self.troubles.put_off(target, put_off.clone());
                         (Outcome::Postponed(why, at), Taken::PutOff(put_off))
                     }
                     Retry::GiveUp => (self.give_up(parcel, &why), Taken::Yes),
@@ -128,12 +144,15 @@ impl Worker {
     fn fallback(&self, parcel: &Parcel, outcome: &Outcome, now: DateTime<Utc>) -> Option<Fallback> {
         let why = match outcome {
             Outcome::Dead(why) => why,
-            Outcome::Postponed(why, _) | Outcome::Untried(why, _)
-                if FORWARD_AFTER <= now - parcel.created_at =>
-            {
+            Outcome::Postponed(why, _) | Outcome::Untried(why, _) => {
+                let trouble = self.troubles.of(&parcel.target).map(|it| it.since);
+                let since = trouble.map_or(parcel.created_at, |it| it.min(parcel.created_at));
+                if now - since < FORWARD_AFTER {
+                    return None;
+                }
                 why
             }
-            Outcome::Postponed(..) | Outcome::Untried(..) | Outcome::Delivered(_) => return None,
+            Outcome::Delivered(_) => return None,
         };
         let undelivered = Undelivered { target: parcel.target.to_string(), why: why.clone() };
         Some(Fallback { to: fallback(&self.config, &parcel.target), undelivered })

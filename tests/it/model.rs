@@ -25,7 +25,7 @@ use ece_expiry_exporter::store::{Batch, Store};
 use tokio::sync::Notify;
 
 /// How many histories each of the tests below plays.
-const HISTORIES: u64 = 250;
+const HISTORIES: u64 = 2_500;
 
 /// How much happens in one history.
 const EVENTS: usize = 10;

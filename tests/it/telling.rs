@@ -265,6 +265,38 @@ async fn a_channel_that_only_fails_is_tried_further_while_another_is_told() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_is_gone_for_good_is_asked_no_more_until_the_configuration_is_loaded_anew()
+{
+    let mut world = world("{receiver: ops, group_wait: 0s, routes: [{receiver: team}]}").await;
+    world.add("a", Expires::At(start() + days(5)));
+    world.sink.set_default(Answer::Status(410));
+    let mut program = world.start().await;
+    program.step().await;
+    assert_eq!(world.sink.hooks().len(), 1);
+    world.sink.set_default(Answer::Status(200));
+    program.pass(days(2), hours(6)).await;
+    assert_eq!(world.sink.hooks().len(), 1, "the reminders go to the fallback without a request");
+    assert_eq!(subjects(&world).len(), 3, "{:?}", subjects(&world));
+    program.stop().await;
+    program = world.start().await;
+    program.pass(days(1), hours(6)).await;
+    assert_eq!(hooks(&world).len(), 1, "a new start asks again");
+}
+
+#[tokio::test]
+async fn a_new_alert_on_a_channel_that_fails_for_long_is_told_elsewhere_at_once() {
+    let mut world = world("{receiver: team, group_wait: 0s, routes: [{receiver: ops}]}").await;
+    world.add("a", Expires::At(start() + days(5)));
+    world.add("b", Expires::At(start() + days(7) + hours(2)));
+    world.mailbox.set_faults([MailFault::Busy]);
+    let mut program = world.start().await;
+    program.pass(hours(3), TimeDelta::minutes(10)).await;
+    let crossed = start() + hours(2);
+    let told = world.sink.hooks().into_iter().map(|it| it.at).find(|at| crossed <= *at).unwrap();
+    assert!(told - crossed < TimeDelta::seconds(5), "{told}");
+}
+
+#[tokio::test]
 async fn reminders_come_more_often_the_less_is_left() {
     let mut world = world("{receiver: team, group_wait: 0s}").await;
     world.extra = "steps: [{before: 10d, severity: warning}]\n\

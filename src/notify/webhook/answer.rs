@@ -68,7 +68,15 @@ pub fn judge(
         }),
         401 | 403 => give_up("check the URL, its token and authorization"),
         404 | 405 => give_up("check the URL"),
-        410 => give_up("the receiver is gone: remove it or update the URL"),
+        410 => Err(SendError::Gone {
+            why: cut(
+                &format!(
+                    "{host} answered 410; the receiver is gone, and nothing more is sent to it until the configuration \
+                     is loaded anew: remove it or update the URL{said}"
+                ),
+                256,
+            ),
+        }),
         413 => give_up("the receiver takes no message of this size"),
         _ => give_up("it does not take this message"),
     }

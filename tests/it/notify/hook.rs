@@ -159,7 +159,7 @@ pub(super) fn retried(result: Result<Accepted, SendError>) -> (String, Option<Du
 
 pub(super) fn given_up(result: Result<Accepted, SendError>) -> String {
     match result {
-        Err(error @ SendError::GiveUp { .. }) => sentence(&error),
+        Err(error @ (SendError::GiveUp { .. } | SendError::Gone { .. })) => sentence(&error),
         other => panic!("{other:?}"),
     }
 }
