@@ -403,5 +403,7 @@ pub fn retry(
     }
     let index = (attempts.max(1) as usize - 1).min(RETRY_WAITS.len() - 1);
     let wait = RETRY_WAITS[index].mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0));
-    Retry::At(time::add(now, wait.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX))))
+    let at = time::add(now, wait.max(asked.unwrap_or_default().min(RETRY_AFTER_MAX)));
+    // To the millisecond, as the store keeps it: what is due there is due here.
+    Retry::At(time::from_ms(time::to_ms(at)))
 }

@@ -257,7 +257,7 @@ platforms:
     tls_config: {{ca_file: ca.pem}}
     credentials:
       - {{name: mirror, api_key_file: key-remote, team: platform, used_by: "Cross-site replication"}}
-route: {{receiver: on-call, group_wait: 3s}}
+route: {{receiver: on-call, group_wait: 3s, group_interval: 5s}}
 receivers:
   - name: on-call
     email_configs:

@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 const HISTORIES: u64 = 2_500;
 
 /// How much happens in one history.
-const EVENTS: usize = 10;
+const EVENTS: usize = 6;
 
 /// The longest that a message waits for its next attempt, and a little more.
 const RETRIED_WITHIN: TimeDelta = TimeDelta::minutes(40);
