@@ -357,7 +357,10 @@ fn demo(flags: DemoFlags) -> anyhow::Result<ExitCode> {
     let telemetry = Arc::new(Telemetry::new(time::now()));
     logging::start(flags.log.level(), Format::Plain, telemetry.clone());
     runtime()?.block_on(async {
-        let demo = Demo::start(time::now()).await?;
+        // A port that the system chooses is not known before the configuration is written.
+        let port = flags.web.listen.first().and_then(|it| it.rsplit(':').next()?.parse::<u16>().ok());
+        let page = port.filter(|it| *it != 0).map(|it| format!("http://127.0.0.1:{it}"));
+        let demo = Demo::start(time::now(), page.as_deref()).await?;
         let (config, storage) = (Source::File(demo.config_file()), demo.storage_path());
         let options = flags.web.options(config, Lifecycle::Enabled, AdminApi::Enabled, Some(storage));
         let (desk, ece) = (demo.desk_url(), demo.ece_url());
@@ -365,7 +368,8 @@ fn demo(flags: DemoFlags) -> anyhow::Result<ExitCode> {
             let port = bound.first().map_or(0, std::net::SocketAddr::port);
             let metrics = &options.telemetry_path;
             let _ = say(&format!(
-                "\n  Status page   http://127.0.0.1:{port}/\n  Metrics       http://127.0.0.1:{port}{metrics}\n  \
+                "\n  Status page   http://127.0.0.1:{port}/\n  Notifications http://127.0.0.1:{port}/notifications\n  \
+                 Silences      http://127.0.0.1:{port}/silences\n  Metrics       http://127.0.0.1:{port}{metrics}\n  \
                  Mailbox       {desk}\n  Webhooks      {desk}\n  Simulated ECE {ece}\n\n  Watch: {}.\n  Stop with Ctrl-C.\n\n",
                 Demo::programme()
             ));

@@ -90,11 +90,12 @@ fn cast(now: DateTime<Utc>) -> Vec<Part> {
 }
 
 impl Demo {
-    /// Starts the simulated servers and writes the configuration.
+    /// Starts the simulated servers and writes the configuration. `page` is the address of the program's own page, which
+    /// messages link to; without one they hold no links.
     ///
     /// # Errors
     /// A port cannot be had, or the folder for temporary files cannot be written.
-    pub async fn start(now: DateTime<Utc>) -> anyhow::Result<Self> {
+    pub async fn start(now: DateTime<Utc>, page: Option<&str>) -> anyhow::Result<Self> {
         let folder = Folder::new("demo")?;
         let certificates = Certificates::make(&CertificateOptions {
             leaf_not_after: Some(now + CERTIFICATE_ENDS_AFTER),
@@ -122,7 +123,7 @@ impl Demo {
             .write("hook-url", &format!("{}/hook", demo.sink.url().trim_end_matches('/')))?;
         demo.folder.write("hook-secret", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")?;
         let credentials = demo.stage(now)?;
-        demo.folder.write("config.yml", &demo.config(&credentials))?;
+        demo.folder.write("config.yml", &demo.config(&credentials, page))?;
         Ok(demo)
     }
 
@@ -159,7 +160,9 @@ impl Demo {
     /// What will happen while somebody watches.
     pub fn programme() -> String {
         format!(
-            "in {} s log-shipper crosses its 7-day step, in {} s terraform is renewed, in {} s hotfix expires",
+            "in {} s log-shipper crosses its 7-day step, in {} s terraform is renewed, in {} s hotfix expires.\n  \
+             Mails: what is critical goes to on-call, finance has a route of its own, what is only `info` waits in a\n  \
+             mute window of 9 minutes, and a digest comes every 2 minutes. Each alert in a mail can be owned by its link",
             CROSSES_AFTER.num_seconds(),
             RENEWS_AFTER.as_secs(),
             EXPIRES_AFTER.num_seconds()
@@ -239,10 +242,15 @@ impl Demo {
         self.folder.write("key-auditor", &self.ece.add_key(auditor))
     }
 
-    fn config(&self, credentials: &str) -> String {
+    fn config(&self, credentials: &str, page: Option<&str>) -> String {
+        let mail = format!(
+            "from: \"ECE expiry <ece-expiry@example.org>\", smarthost: \"{}\", auth_username: ece-expiry,\n       \
+             auth_password_file: smtp-password, tls_config: {{ca_file: ca.pem}}",
+            self.mailbox.addr()
+        );
         format!(
             r#"# Written by `ece-expiry-exporter demo`; gone when it stops.
-global: {{schedule: 5s}}
+global: {{schedule: 5s{page}}}
 platforms:
   - name: prod
     urls: ["{prod}"]
@@ -257,18 +265,31 @@ platforms:
     tls_config: {{ca_file: ca.pem}}
     credentials:
       - {{name: mirror, api_key_file: key-remote, team: platform, used_by: "Cross-site replication"}}
-route: {{receiver: on-call, group_wait: 3s, group_interval: 5s}}
+route:
+  receiver: owners
+  group_wait: 3s
+  group_interval: 5s
+  routes:
+    - {{matchers: ['severity="critical"'], receiver: on-call, continue: true}}
+    - {{matchers: ['team="finance"'], receiver: finance}}
+    - {{matchers: ['severity="info"'], receiver: owners, mute_time_intervals: [quiet]}}
+mute_time_intervals:
+  - {{name: quiet, start: "*/10 * * * *", duration: 9m}}
+digest: {{schedule: "*/2 * * * *", receiver: owners}}
 receivers:
   - name: on-call
-    email_configs:
-      - {{to: [on-call@example.org], from: "ECE expiry <ece-expiry@example.org>", smarthost: "{smtp}",
-         auth_username: ece-expiry, auth_password_file: smtp-password, tls_config: {{ca_file: ca.pem}}}}
-    webhook_configs:
-      - {{url_file: hook-url, signing_secret_files: [hook-secret]}}
+    fallback: owners
+    email_configs: [{{to: on-call@example.org, {mail}}}]
+    webhook_configs: [{{url_file: hook-url, signing_secret_files: [hook-secret]}}]
+  - name: owners
+    email_configs: [{{to: owners@example.org, {mail}}}]
+    webhook_configs: [{{url_file: hook-url, signing_secret_files: [hook-secret]}}]
+  - name: finance
+    email_configs: [{{to: finance@example.org, {mail}}}]
 "#,
+            page = page.map(|it| format!(", external_url: \"{it}\"")).unwrap_or_default(),
             prod = self.ece.url(),
             remote = self.broken.url(),
-            smtp = self.mailbox.addr(),
         )
     }
 }
