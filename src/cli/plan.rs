@@ -3,6 +3,7 @@
 //! It reads the store beside an exporter that may be running, and lets time pass on a copy of what is remembered. So it
 //! says what happens if nothing is renewed and nothing breaks. Keys of lists are not in it: there can be thousands.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,8 +66,18 @@ struct Row {
     told: Vec<Told>,
 }
 
+impl Row {
+    /// Whether it is a reminder, as `first` is, of the same, for the same people.
+    fn is_again(&self, first: &Self) -> bool {
+        let repeat = Reason::Repeat.label();
+        (self.reason, first.reason) == (repeat, repeat)
+            && (self.alert, self.severity) == (first.alert, first.severity)
+            && self.told == first.told
+    }
+}
+
 /// Who is told.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Told {
     receiver: String,
     /// The route that leads there, as in group keys; `receivers` and `escalate_to` are the keys that name it.
@@ -285,6 +296,33 @@ fn event_of(firing: &Firing, generation: u32) -> Event {
     }
 }
 
+/// Reminders that follow one of the table.
+struct More {
+    count: usize,
+    last: DateTime<Utc>,
+}
+
+/// The rows without reminders that only say again what the one before them says: months of them would hide the rest.
+fn folded(rows: &[Row]) -> Vec<(&Row, Option<More>)> {
+    let mut kept: Vec<(&Row, Option<More>)> = Vec::new();
+    let mut last: HashMap<(&str, Option<&str>), usize> = HashMap::new();
+    for row in rows {
+        let subject = (row.platform.as_str(), row.credential.as_deref());
+        let before = last.get(&subject).and_then(|it| kept.get_mut(*it));
+        match before {
+            Some((first, more)) if row.is_again(first) => {
+                let count = more.as_ref().map_or(0, |it| it.count) + 1;
+                *more = Some(More { count, last: row.at });
+            }
+            Some(_) | None => {
+                last.insert(subject, kept.len());
+                kept.push((row, None));
+            }
+        }
+    }
+    kept
+}
+
 fn table(rows: &[Row], unknown: &[String], now: DateTime<Utc>, until: Until) -> String {
     let date = |at: DateTime<Utc>| at.format("%F %R UTC").to_string();
     let told = |it: &Told| {
@@ -293,7 +331,7 @@ fn table(rows: &[Row], unknown: &[String], now: DateTime<Utc>, until: Until) -> 
     };
     let mut lines =
         vec![["WHEN", "WHAT", "ALERT", "SEVERITY", "REASON", "TOLD"].map(str::to_owned)];
-    for row in rows {
+    for (row, more) in &folded(rows) {
         let since = if row.reason == FIRING { "since " } else { "" };
         let subject = row.credential.as_ref().map(|it| format!("{}/{it}", row.platform));
         let told: Vec<String> = row.told.iter().map(told).collect();
@@ -302,7 +340,12 @@ fn table(rows: &[Row], unknown: &[String], now: DateTime<Utc>, until: Until) -> 
             subject.unwrap_or_else(|| row.platform.clone()),
             row.alert.to_owned(),
             row.severity.to_owned(),
-            row.reason.to_owned(),
+            match more {
+                Some(more) => {
+                    format!("{}, and {} more until {}", row.reason, more.count, date(more.last))
+                }
+                None => row.reason.to_owned(),
+            },
             if told.is_empty() { "nobody".to_owned() } else { told.join(", ") },
         ]);
     }
@@ -325,7 +368,7 @@ fn table(rows: &[Row], unknown: &[String], now: DateTime<Utc>, until: Until) -> 
     };
     let _ = writeln!(
         text,
-        "\nAs of {}: {scope}, if nothing is renewed and nothing breaks. Keys of lists are left out.",
+        "\nAs of {}: {scope}, if nothing is renewed and nothing breaks. Keys of lists are left out, and silences.",
         date(now)
     );
     if !unknown.is_empty() {
