@@ -103,6 +103,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn add(it: Add, now: DateTime<Utc>) -> anyhow::Result<ExitCode> {
     let Add { matchers, duration, until, start, author, comment, place } = it;
+    if author.trim().is_empty() {
+        bail!("say who asks for it, with --author: there is no USER in the environment");
+    }
     let starts_at = start.map(|it| read_end(&it, now)).transpose().map_err(anyhow::Error::msg)?;
     let from = starts_at.unwrap_or(now).max(now);
     let end = duration.or(until).context("say until when, with --duration or --until")?;
@@ -175,7 +178,7 @@ fn effect(
     let _ = match covered.len() {
         0 => writeln!(
             text,
-            "{when} until {until} it silences what will fire; nothing that fires now."
+            "{when} until {until} it silences what will fire and fits; nothing that fires now does."
         ),
         1 => writeln!(text, "{when} until {until} it silences 1 alert that fires:"),
         more => writeln!(text, "{when} until {until} it silences {more} alerts that fire:"),
