@@ -211,7 +211,7 @@ fn table(found: &[Notification], limit: usize, now: DateTime<Utc>) -> String {
     }
     if found.iter().any(|it| it.stage == Stage::Dead) {
         text.push_str(
-            "\ndead ones reached nobody: remove the cause, then `notifications resend ID` or `--all-dead`\n",
+            "\ndead ones did not reach whom they are for: remove the cause, then `notifications resend ID` or `--all-dead`\n",
         );
     }
     text

@@ -223,7 +223,7 @@ pub(super) fn undelivered(notices: &[(&Notice, Topic)]) -> Vec<String> {
     let mut said = Vec::new();
     for undelivered in notices.iter().filter_map(|(notice, _)| notice.undelivered.as_ref()) {
         let sentence = format!(
-            "You are told instead of {}, which cannot be reached: {}",
+            "You are told instead of {}, which did not take it: {}",
             phrase(&undelivered.target),
             phrase(&undelivered.why)
         );

@@ -120,7 +120,7 @@ impl Worker {
         tracing::error!(
             message.id = id,
             attempt,
-            "gave up {id} to {target} after {attempt} attempts: {why}"
+            "gave up {id} to {target} at attempt {attempt}: {why}"
         );
         self.telemetry.request_failed(target);
         self.telemetry.notification_given_up(target);

@@ -122,7 +122,7 @@ fn claimed(web: &Web, token: &str, now: DateTime<Utc>) -> Result<(Claim, FiringA
     let Some(key) = key else {
         return Err(refused(
             StatusCode::NOT_FOUND,
-            "links of this kind are off: they need `global.external_url`, and `global.own_links` that is not false",
+            "Links of this kind are off: they need global.external_url, and global.own_links that is not false.",
         ));
     };
     let claim = key.verify(token, now).map_err(|why| match why {

@@ -72,7 +72,7 @@ async fn the_dead_stand_first_with_their_answer_and_the_command_that_sends_again
     let order = [at(2), at(4), at(1), at(3)];
     assert!(order.is_sorted(), "{order:?}");
     for words in [
-        "3 notifications reached nobody.",
+        "3 notifications were given up.",
         "ece-expiry-exporter notifications resend msg_2<",
         "silenced, looked at again in 71 hours",
         "answer 2 about &lt;o…@example.org&gt;",
