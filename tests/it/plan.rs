@@ -128,6 +128,10 @@ async fn until_a_date_every_step_and_reminder_is_there_with_its_way() {
         -24h CredentialExpired critical repeat: ops by {}/{severity="critical"}, team by {}/{severity!="info",team="platform"}, boss by escalate_to
     "#]]
     .assert_eq(&(words.join("\n") + "\n"));
+    let (_, table, _) = plan(folder.path(), &["--as-of", "21d", "prod/terraform"]);
+    assert_eq!(table.matches("repeat, and 1 more until ").count(), 1, "{table}");
+    assert_eq!(table.matches("repeat, and 4 more until ").count(), 1, "{table}");
+    assert_eq!(table.matches("repeat").count(), 3, "reminders stand in one line: {table}");
 }
 
 #[tokio::test]
