@@ -18,7 +18,9 @@ pub(super) fn digest(
     let receiver = reference(reader, &fields, "receiver", receivers);
     let always = reader.flag(&fields, "always");
     let receiver = receiver?;
-    if receivers.get(&receiver).is_some_and(|it| it.emails.is_empty())
+    // A mail channel that is itself wrong was noted where it stands.
+    if reader.problems.list.is_empty()
+        && receivers.get(&receiver).is_some_and(|it| it.emails.is_empty())
         && let Some(item) = fields.get("receiver")
     {
         let message = format!("{} has no `email_configs`, and a digest is a mail", show(&receiver));
