@@ -44,8 +44,9 @@ const RETRY_WAITS: [Duration; 6] = [
     Duration::from_secs(30 * 60),
 ];
 
-/// The longest that a server may ask us to wait; beyond it we ask again all the same.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// The longest that a server may ask us to wait; beyond it we ask again all the same. No other wait between attempts is
+/// longer.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// How long a message is tried. A channel that is dead for a long weekend still delivers; after a week the alert has
 /// been repeated many times by newer messages.

@@ -360,5 +360,7 @@ fn secret_source(kind: &CredentialKind) -> Option<&SecretSource> {
 /// The notice that ends an alert because its subject is no longer configured, made from the last one that was sent:
 /// the configuration no longer knows whom to tell.
 pub fn ended(last: Notice, now: DateTime<Utc>) -> Notice {
-    Notice { reason: Reason::Removed.label().to_owned(), at: now, next_repeat: None, ..last }
+    // Those who were told instead of others are not alone with an end.
+    let reason = Reason::Removed.label().to_owned();
+    Notice { reason, at: now, next_repeat: None, undelivered: None, ..last }
 }

@@ -180,12 +180,16 @@ impl Rows {
     }
 }
 
-/// That a row of `owed` is about a subject or what stands below it. A thread is the subject, a space, and a slot.
-const ABOUT: &str = "(thread >= ? AND thread < ? OR thread >= ? AND thread < ?)";
+/// That a row of `owed` is about a subject or what stands below it. A thread is the subject, a space, and a slot; a
+/// subject may hold spaces, a slot holds none.
+const ABOUT: &str = "(thread >= ? AND thread < ? AND instr(substr(thread, ?), ' ') = 0 OR thread >= ? AND thread < ?)";
 
-fn about(subject: &str) -> [Value; 4] {
+fn about(subject: &str) -> [Value; 5] {
+    let bound = |end: &str| Value::Text(format!("{subject}{end}"));
+    // The place of the slot, counted in characters from 1.
+    let slot = i64::try_from(subject.chars().count()).unwrap_or(i64::MAX).saturating_add(2);
     // The character after the space is `!`, the one after the slash `0`.
-    [" ", "!", "/", "0"].map(|end| Value::Text(format!("{subject}{end}")))
+    [bound(" "), bound("!"), Value::Integer(slot), bound("/"), bound("0")]
 }
 
 /// The messages that are wanted; `None` if none can be.

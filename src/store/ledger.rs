@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::parcels::{AT_REST, dissolve};
+use super::parcels::{AT_REST, NEWER, dissolve};
 use super::{Held, Waiting, found};
 use crate::alert::{Reason, Status};
 use crate::delivery::{Addressed, Grouping, Integration, Notice, Owed, Target, Undelivered, ended};
@@ -199,7 +199,8 @@ fn mutes(text: &str) -> Vec<Arc<str>> {
 }
 
 /// Copies what an undeliverable message tells, to those who are told instead; those who were told the same already are
-/// not told again.
+/// not told again. What a later fact has taken the place of, while the message was on its way, is told to nobody: it
+/// would open again what has ended, or take the place of the later fact.
 pub(super) fn forward(
     transaction: &Transaction<'_>,
     parcel: &str,
@@ -211,9 +212,10 @@ pub(super) fn forward(
         return Ok(());
     }
     let rows: Vec<(i64, String, String, String)> = transaction
-        .prepare_cached(
-            "SELECT id, key, thread, notice FROM owed WHERE parcel_id = ?1 AND state = 'composed' AND status = 'firing'",
-        )?
+        .prepare_cached(&format!(
+            "SELECT id, key, thread, notice FROM owed
+             WHERE parcel_id = ?1 AND state = 'composed' AND status = 'firing' AND NOT {NEWER}"
+        ))?
         .query_map([parcel], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .collect::<Result<_, _>>()?;
     for (row, key, thread, text) in rows {
@@ -223,10 +225,40 @@ pub(super) fn forward(
             continue;
         }
         let notice = Notice { undelivered: Some(undelivered.clone()), ..notice };
-        let owed = Owed { key, thread, status: Status::Firing, notice, to: to.to_vec() };
+        let mut owed = Owed { key, thread, status: Status::Firing, notice, to: Vec::new() };
+        for it in to {
+            if !knows_later(transaction, &owed, &it.target)? {
+                owed.to.push(it.clone());
+            }
+        }
         owe(transaction, &owed, now)?;
     }
     Ok(())
+}
+
+/// Whether the target is owed a later fact of the thread, or was told it. Facts are as old as their first rows: a copy
+/// for somebody who is told instead has a late row.
+fn knows_later(
+    transaction: &Transaction<'_>,
+    owed: &Owed,
+    target: &Target,
+) -> anyhow::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM owed AS theirs
+                   WHERE thread = ?1 AND receiver = ?3 AND integration = ?4 AND channel = ?5 AND recipient = ?6
+                       AND (SELECT MIN(id) FROM owed WHERE key = ?2)
+                           < (SELECT MIN(id) FROM owed WHERE key = theirs.key))";
+    let integration = target.integration.label();
+    Ok(transaction.prepare_cached(sql)?.query_row(
+        params![
+            owed.thread,
+            owed.key,
+            &*target.receiver,
+            integration,
+            &*target.channel,
+            target.recipient
+        ],
+        |row| row.get(0),
+    )?)
 }
 
 /// Takes back what the thread still owes the target but for the newest fact. A message that carries it and is at rest
@@ -304,9 +336,14 @@ pub(super) fn ends(
     let mut rows = statement.query([key])?;
     let mut ends = Vec::new();
     while let Some(row) = rows.next()? {
+        let thread: String = row.get(0)?;
+        // A name may hold a space: `prod/ci old lifetime` is no thread of `prod/ci`.
+        if thread.rsplit_once(' ').is_none_or(|(subject, _)| subject != key) {
+            continue;
+        }
         let Some(notice) = readable(row.get(3)?, &row.get::<_, String>(2)?) else { continue };
         ends.push(Owed {
-            thread: row.get(0)?,
+            thread,
             key: format!("{} removed {}", row.get::<_, String>(1)?, to_ms(now)),
             status: Status::Resolved,
             notice: ended(notice, now),
@@ -383,10 +420,12 @@ pub(super) fn hold(connection: &mut Connection, held: &[Held]) -> anyhow::Result
     Ok(())
 }
 
-/// Makes due what a quiet time holds back: whether it still does is decided anew.
-pub(super) fn release(connection: &mut Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
+/// Makes due what a quiet time holds back: whether it still does is decided anew. So is what waits for its group longer
+/// than its route says: it was owed before the clock was set back, perhaps while the program did not run.
+pub(super) fn release(connection: &Connection, now: DateTime<Utc>) -> anyhow::Result<()> {
     connection.execute(
-        "UPDATE owed SET held = NULL, not_before_ms = ?1 WHERE state = 'waiting' AND held IS NOT NULL",
+        "UPDATE owed SET held = NULL, not_before_ms = ?1
+         WHERE state = 'waiting' AND (held IS NOT NULL OR not_before_ms > ?1 + wait_ms + interval_ms)",
         [to_ms(now)],
     )?;
     Ok(())

@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::ledger::{forward, target};
+use super::ledger::{forward, release, target};
 use super::{Backlog, Fallback, Outcome, Resent};
-use crate::delivery::{Lane, Parcel};
+use crate::delivery::{Lane, Parcel, RETRY_AFTER_MAX};
 use crate::failpoint;
 use crate::time::{add, from_ms, to_ms};
 
@@ -203,15 +203,9 @@ pub(super) fn clock_set_back(
     connection: &mut Connection,
     now: DateTime<Utc>,
 ) -> anyhow::Result<()> {
-    // No retry waits longer than an hour, nor what a server asked for; a group waits as long as its route says, and
-    // whether a quiet time lasts is decided anew.
-    let longest = to_ms(add(now, Duration::from_secs(60 * 60)));
+    release(connection, now)?;
+    let longest = to_ms(add(now, RETRY_AFTER_MAX));
     let now = to_ms(now);
-    connection.execute(
-        "UPDATE owed SET not_before_ms = ?1, held = NULL
-         WHERE state = 'waiting' AND (held IS NOT NULL OR not_before_ms > ?1 + wait_ms + interval_ms)",
-        [now],
-    )?;
     // What a worker has in hand stays in its hand.
     connection.execute(
         &format!("UPDATE parcel SET next_ms = ?1 WHERE next_ms > ?2 AND {AT_REST}"),
@@ -288,6 +282,6 @@ pub(super) fn dissolve(transaction: &Transaction<'_>, parcel: &str) -> anyhow::R
 }
 
 /// That a later fact of the same thread is owed to the same target.
-const NEWER: &str = "EXISTS (SELECT 1 FROM owed AS later WHERE later.thread = owed.thread
+pub(super) const NEWER: &str = "EXISTS (SELECT 1 FROM owed AS later WHERE later.thread = owed.thread
     AND later.receiver = owed.receiver AND later.integration = owed.integration AND later.channel = owed.channel
     AND later.recipient = owed.recipient AND later.id > owed.id)";

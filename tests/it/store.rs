@@ -9,10 +9,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ece_expiry_exporter::alert::{State, Status};
 use ece_expiry_exporter::config::CredentialId;
 use ece_expiry_exporter::delivery::{
-    Addressed, Grouping, Integration, Notice, NoticeProbe, Owed, Parcel, Target,
+    Addressed, Grouping, Integration, Notice, NoticeProbe, Owed, Parcel, Target, Undelivered,
 };
 use ece_expiry_exporter::sim::Expires;
-use ece_expiry_exporter::store::{Batch, Health, Opened, Outcome, Recorded, Store};
+use ece_expiry_exporter::status::Wanted;
+use ece_expiry_exporter::store::{
+    Access, Batch, Fallback, Health, History, Opened, Outcome, Recorded, Store,
+};
 use ece_expiry_exporter::time;
 use rusqlite::Connection;
 
@@ -301,6 +304,106 @@ async fn an_end_is_owed_only_to_those_who_were_told_or_may_have_been() {
         let backlog = store.backlog().await.unwrap();
         assert!(backlog.pending.is_empty(), "{what}: the alert that ended is not told any more");
     }
+}
+
+/// A fact that one webhook of this receiver is told.
+fn fires_for(key: &str, receiver: &str) -> Owed {
+    let mut owed = fires(key);
+    owed.to[0].target.receiver = receiver.into();
+    owed
+}
+
+/// Gives up what was claimed; the boss is told instead.
+async fn give_up(store: &Store, parcels: &[Parcel]) {
+    for it in parcels {
+        let undelivered = Undelivered { target: "ops".to_owned(), why: "HTTP 410".to_owned() };
+        let fallback = Some(Fallback { to: fires_for("x", "boss").to, undelivered });
+        let (id, outcome) = (it.id.clone(), Outcome::Dead("HTTP 410".to_owned()));
+        store.finish(id, it.attempts, outcome, LEASE, fallback, start()).await.unwrap();
+    }
+}
+
+/// Who waits to be told what, by the receiver and the end of the fact's key.
+async fn waits(store: &Store, dir: &Path) -> Vec<(String, String)> {
+    let rows: Vec<i64> =
+        store.waiting(start(), 100).await.unwrap().iter().map(|it| it.row).collect();
+    let file = Connection::open(dir.join("store.db")).unwrap();
+    let sql = "SELECT receiver, replace(key, 'prod/key ', '') FROM owed WHERE id = ?1";
+    let read = |row| file.query_row(sql, [row], |it| Ok((it.get(0)?, it.get(1)?))).unwrap();
+    rows.into_iter().map(read).collect()
+}
+
+fn pair(receiver: &str, key: &str) -> (String, String) {
+    (receiver.to_owned(), key.to_owned())
+}
+
+#[tokio::test]
+async fn what_ended_while_its_message_was_on_its_way_is_told_to_nobody_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    record(&store, [fires("a")]).await;
+    compose(&store, "first").await;
+    let on_its_way = claim(&store, start()).await;
+    record(&store, [ends("a recovered")]).await;
+    give_up(&store, &on_its_way).await;
+    assert_eq!(waits(&store, dir.path()).await, [pair("ops", "a recovered")]);
+}
+
+#[tokio::test]
+async fn what_could_not_be_delivered_takes_the_place_of_older_facts_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    record(&store, [fires("a")]).await;
+    compose(&store, "first").await;
+    let first = claim(&store, start()).await;
+    record(&store, [fires_for("b", "night")]).await;
+    compose(&store, "second").await;
+    let second = claim(&store, start()).await;
+    record(&store, [fires_for("c", "boss")]).await;
+    give_up(&store, &first).await;
+    give_up(&store, &second).await;
+    assert_eq!(waits(&store, dir.path()).await, [pair("boss", "c")], "the boss knows better");
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    record(&store, [fires("a"), fires_for("b", "night")]).await;
+    compose(&store, "both").await;
+    let (first, second): (Vec<Parcel>, _) =
+        claim(&store, start()).await.into_iter().partition(|it| &*it.target.receiver == "ops");
+    give_up(&store, &first).await;
+    assert_eq!(waits(&store, dir.path()).await, [pair("boss", "a")]);
+    give_up(&store, &second).await;
+    assert_eq!(waits(&store, dir.path()).await, [pair("boss", "b")], "the copy of a is no later");
+}
+
+#[tokio::test]
+async fn who_is_no_longer_configured_ends_no_alert_of_a_longer_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    let thread = "prod/key two lifetime".to_owned();
+    record(&store, [fires("a"), Owed { thread, key: "prod/key two a".to_owned(), ..fires("") }])
+        .await;
+    assert_eq!(deliver(&store, "first").await, 2);
+    let gone = store.forget_others(vec!["prod/key two".to_owned()], start()).await.unwrap();
+    assert_eq!(gone, ["prod/key"]);
+    let waiting = waits(&store, dir.path()).await;
+    assert_eq!(waiting.len(), 1, "{waiting:?}");
+    assert!(waiting[0].1.starts_with("a removed "), "{waiting:?}");
+    let wanted = Wanted { subject: Some("prod/key".to_owned()), ..Wanted::default() };
+    let history = History::open(dir.path(), Access::Read).unwrap();
+    let shown = history.newest(&wanted, 10).unwrap();
+    assert_eq!(shown.len(), 2, "the alert and its end, and nothing of the other: {shown:?}");
+}
+
+#[tokio::test]
+async fn what_was_owed_when_the_clock_was_ahead_does_not_wait_for_that_time_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    let mut owed = fires("a");
+    owed.to[0].grouping.wait = Duration::from_secs(30);
+    store.record(batch([owed]), start() + TimeDelta::days(1)).await.unwrap();
+    store.release(start()).await.unwrap();
+    assert_eq!(waits(&store, dir.path()).await, [pair("ops", "a")]);
 }
 
 #[tokio::test]
