@@ -161,6 +161,7 @@ impl Monitor {
                 monitor.slots.push(slot);
             }
         }
+        monitor.forget_future(now);
         let credentials = (0..monitor.slots.len()).map(|at| monitor.plan(at, now)).collect();
         let platforms = monitor.platforms.iter().map(|it| Arc::new(it.status(now))).collect();
         let list = |(at, list): (&usize, &List)| Arc::new(monitor.list_status(*at, list));
@@ -239,6 +240,20 @@ impl Monitor {
     /// What was planned or told in a future that is now none: reminders and messages would wait for it.
     async fn clock_set_back(&mut self, now: DateTime<Utc>) {
         tracing::warn!("the clock was set back, planning everything anew");
+        self.forget_future(now);
+        for platform in &mut self.platforms {
+            platform.rest.end();
+        }
+        self.unsaved.add(0..self.slots.len(), 0..self.platforms.len());
+        if let Err(error) = self.shared.store.clock_set_back(now).await {
+            self.complain(format!("{error:#}"));
+        }
+        self.shared.owed.notify_one();
+    }
+
+    /// Nothing was told later than `now`: reminders and the digest would wait for it. What says so was written before the
+    /// clock was set back, perhaps by a process that ran before.
+    fn forget_future(&mut self, now: DateTime<Utc>) {
         let credentials =
             self.slots.iter_mut().flat_map(|it| [&mut it.state.lifetime, &mut it.state.access]);
         let platforms = self
@@ -248,15 +263,7 @@ impl Monitor {
         for firing in credentials.chain(platforms).flatten() {
             firing.told_at = firing.told_at.min(now);
         }
-        for platform in &mut self.platforms {
-            platform.rest.end();
-        }
         self.digest_from = self.digest_from.min(now);
-        self.unsaved.add(0..self.slots.len(), 0..self.platforms.len());
-        if let Err(error) = self.shared.store.clock_set_back(now).await {
-            self.complain(format!("{error:#}"));
-        }
-        self.shared.owed.notify_one();
     }
 
     /// Probes everything that is due at `now`, to the end, and lets it take effect: the whole of loop 1 as one call.

@@ -8,11 +8,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::trouble::{PutOff, Troubles};
 use crate::config::Config;
-use crate::delivery::{Accepted, Parcel, Retry, SendError, Undelivered, fallback, retry};
+use crate::delivery::{
+    Accepted, Parcel, RETRY_AFTER_MAX, Retry, SendError, Undelivered, fallback, retry,
+};
 use crate::failpoint;
 use crate::metrics::Telemetry;
 use crate::notify::Sender;
 use crate::store::{Fallback, Outcome, Store};
+use crate::time::add;
 
 /// So many recipients put off by one server are the server's trouble, not theirs.
 const RECIPIENTS_PUT_OFF_MAX: usize = 3;
@@ -60,10 +63,13 @@ impl Worker {
     }
 
     /// Whether the target is left alone: a dead one is asked by one message for all. A new message asks all the same,
-    /// once: the target may be back.
+    /// once: the target may be back. No rest is longer than a wait can be: such a one ends at a time of before the clock
+    /// was set back.
     fn rests(&self, parcel: &Parcel) -> Option<PutOff> {
         let put_off = self.troubles.of(&parcel.target)?.put_off?;
-        (1 < parcel.attempts && (self.clock)() < put_off.until).then_some(put_off)
+        let now = (self.clock)();
+        let rests = now < put_off.until && put_off.until <= add(now, RETRY_AFTER_MAX);
+        (1 < parcel.attempts && rests).then_some(put_off)
     }
 
     async fn attempt(&self, parcel: &Parcel) -> Taken {

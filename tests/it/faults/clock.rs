@@ -1,7 +1,7 @@
 //! Clocks that jump by a day, summer time, and a suspended machine: every step is told once, none is missed.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ece_expiry_exporter::sim::Expires;
+use ece_expiry_exporter::sim::{Answer, Expires};
 
 use crate::world::{Program, World, now, seed};
 
@@ -92,6 +92,41 @@ async fn a_clock_that_was_a_day_ahead_when_it_told_a_step_does_not_tell_it_again
         [20],
         "not when the clock is right again, and not at the true crossing"
     );
+}
+
+#[tokio::test]
+async fn a_message_that_failed_when_the_clock_was_ahead_is_tried_by_the_right_clock() {
+    let start = at("2026-11-01T00:00:00Z");
+    let mut world = world(start).await;
+    world.add("key", Expires::At(start + TimeDelta::days(18)));
+    world.sink.set_default(Answer::Status(503));
+    world.set_now(start + JUMP);
+    let mut program = world.start().await;
+    program.pass(TimeDelta::minutes(10), TimeDelta::minutes(1)).await;
+    let tries = told(&world).len();
+    assert!(1 < tries, "{tries} tries");
+    world.sink.set_default(Answer::Status(204));
+    world.set_now(start);
+    program.pass(TimeDelta::minutes(70), TimeDelta::minutes(10)).await;
+    assert_eq!(told(&world).len(), tries + 1, "delivered, not put off by a day");
+}
+
+#[tokio::test]
+async fn a_reminder_does_not_wait_for_a_clock_that_was_ahead_before_a_restart() {
+    let start = at("2026-11-01T00:00:00Z");
+    let mut world = world(start).await;
+    world.extra =
+        "policy: {repeat: {info: 6h}}\nsteps: [{before: 20d, severity: info}]\n".to_owned();
+    world.add("key", Expires::At(start + TimeDelta::days(18)));
+    world.set_now(start + JUMP);
+    let mut program = world.start().await;
+    program.step().await;
+    assert_eq!(told(&world), [20]);
+    program.stop().await;
+    world.set_now(start);
+    let mut program = world.start().await;
+    program.pass(TimeDelta::hours(7), TimeDelta::hours(1)).await;
+    assert_eq!(told(&world), [20, 20]);
 }
 
 #[tokio::test]
