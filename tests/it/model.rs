@@ -81,10 +81,13 @@ struct Model {
     threads: BTreeMap<(Target, String), Thread>,
     down: BTreeSet<Arc<str>>,
     silences: Vec<Silence>,
+    /// The facts in the order in which they came.
+    facts: Vec<String>,
 }
 
 impl Model {
     fn owe(&mut self, owed: &Owed) {
+        self.facts.push(owed.key.clone());
         match owed.status {
             Status::Firing => {
                 for to in &owed.to {
@@ -114,7 +117,12 @@ impl Model {
     }
 
     fn fire(&mut self, owed: &Owed, target: &Target, mutes: Vec<Arc<str>>, forwarded: bool) {
+        let age = |key: &String| self.facts.iter().position(|it| it == key);
         let thread = self.threads.entry((target.clone(), owed.thread.clone())).or_default();
+        // What is old news to somebody is not told instead of others.
+        if forwarded && thread.keys.iter().any(|it| age(&owed.key) < age(it)) {
+            return;
+        }
         if !thread.keys.insert(owed.key.clone()) {
             return;
         }
@@ -495,7 +503,12 @@ async fn play(seeds: std::ops::Range<u64>) {
             random: fastrand::Rng::with_seed(seed),
             sinks: &sinks,
             real: Real::start(&config, &store).await,
-            model: Model { threads: BTreeMap::new(), down: BTreeSet::new(), silences: Vec::new() },
+            model: Model {
+                threads: BTreeMap::new(),
+                down: BTreeSet::new(),
+                silences: Vec::new(),
+                facts: Vec::new(),
+            },
             states: vec![State::default(); 2],
             down_for: 0,
             log: Vec::new(),

@@ -239,7 +239,7 @@ async fn what_a_dead_channel_cannot_deliver_another_is_told_with_the_reason() {
     assert_eq!(subjects(&world), ["[ECE prod] CRITICAL: ci expires in 5 days (2026-11-06)"]);
     let text = mails[0].text();
     assert!(
-        text.starts_with("You are told instead of team/webhook[hook-team], which cannot be"),
+        text.starts_with("You are told instead of team/webhook[hook-team], which did not take"),
         "{text}"
     );
     assert!(text.contains("answered 401"), "{text}");
