@@ -38,7 +38,7 @@ mod tests {
             ("550 5.1.1 <bad.one@example.org>: unknown", "550 5.1.1 <b…@example.org>: unknown"),
             ("a@b and ü.x@c", "a…@b and ü…@c"),
             ("@", "…@"),
-            ("to:ops@x@y", "to:o…@…@y"),
+            ("to:ops@x@y", "to:o…@x…@y"),
             ("250 2.0.0 Ok", "250 2.0.0 Ok"),
         ] {
             assert_eq!(masked(text), expected);
