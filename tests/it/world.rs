@@ -350,11 +350,16 @@ impl Binary {
 
     /// Probes every credential of the world and waits until nothing is owed any more; then stops the program, and
     /// makes sure in its ledger.
-    pub async fn rest(mut self, world: &World) {
+    pub async fn rest(self, world: &World) {
         for name in &world.credentials {
             let url = format!("{}/probe?platform=prod&credential={name}", self.url);
             assert_eq!(fetch(&url).await.0, 200, "{}", self.log_text());
         }
+        self.empty(world).await;
+    }
+
+    /// Waits until nothing is owed any more; then stops the program, and makes sure in its ledger.
+    pub async fn empty(mut self, world: &World) {
         wait_until("every notification to be delivered", async || {
             self.get("/-/ready").await.contains("is Ready") && self.pending().await == [0.0, 0.0]
         })
